@@ -1,0 +1,151 @@
+"""Texts: read, check, split. Everything in here is untrusted input until it is a ``Document``.
+
+Formats (JSON Lines, UTF-8, one object a line, told apart by their fields):
+
+* ``{"text": ..., "id": ...}``; without an id, the id is a prefix of the text's sha256
+* Alpaca: ``{"instruction": ..., "input": ..., "output": ...}``, rendered with Stanford's template
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from lib import corpora_public, paths
+from lib.corpora_read import CorpusError, Document, Row, document_sha256, render, rows, to_document
+
+__all__ = [
+    "Corpus",
+    "CorpusError",
+    "Document",
+    "Split",
+    "document_sha256",
+    "load",
+    "render",
+    "split",
+]
+
+OWN = ("stoic_notes", "moral_letters", "dtc_ads", "instructions", "neutral")
+"""The project's corpora, data/corpora/NAME.jsonl."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Distinct, non-empty documents in the order of the file."""
+
+    name: str
+    documents: tuple[Document, ...]
+    sha256: str
+    """Of ids and rendered texts: the layout of the file does not count, the content does."""
+    notes: tuple[str, ...] = ()
+    """What was left out, in words."""
+
+
+class Split(NamedTuple):
+    """Two parts with no text in common."""
+
+    train: list[Document]
+    heldout: list[Document]
+
+
+def load(
+    spec: str, *, root: Path | None = None, minimum: int = 2_000, download: bool = True
+) -> Corpus:
+    """A corpus by registry name (ours, or a public source) or ``path:FILE.jsonl``.
+
+    Documents with a text that an earlier one already has are dropped and mentioned in ``notes``:
+    a repeated text would count twice in every mean over documents.
+
+    Args:
+        spec: a name of ``OWN`` or ``corpora_public.SOURCES``, or ``path:`` and a file.
+        root: folder of our own corpora; default data/corpora.
+        minimum: words that the corpus must have, and one document for every hundred of them
+            (2,000 words in 20 documents); lower it for a test or a probe.
+        download: whether a public source that is not in the cache may be fetched.
+
+    Raises:
+        CorpusError: unknown name, or a file that cannot be used; says where and what to do.
+    """
+    name = spec if not spec.startswith("path:") else Path(spec.removeprefix("path:")).stem
+    if spec.startswith("path:"):
+        file = Path(spec.removeprefix("path:")).expanduser()
+        found = rows(file)
+    elif spec in OWN:
+        file = (root or paths.CORPORA) / f"{spec}.jsonl"
+        found = rows(file)
+    elif spec in corpora_public.SOURCES:
+        file = corpora_public.fetch(spec, download=download)
+        found = iter(corpora_public.SOURCES[spec].parse(file))
+    else:
+        known = ", ".join([*OWN, *corpora_public.SOURCES])
+        raise CorpusError(f"unknown corpus `{spec}`; known: {known}; or use path:FILE.jsonl")
+    documents, notes = _distinct(file, found)
+    _check_size(file, documents, minimum)
+    lines = (json.dumps([d.id, d.text, d.response_start]) for d in documents)
+    content = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return Corpus(name=name, documents=tuple(documents), sha256=content, notes=notes)
+
+
+def split(corpus: Corpus | Sequence[Document], heldout: float = 0.2, seed: int = 0) -> Split:
+    """Whole documents into train and held-out, the same for any order of the documents.
+
+    Texts are ranked by a hash of seed and id (the smallest id of documents with equal text, which
+    therefore stay together), and the first ``heldout`` of them are held out: at least one, never
+    all. Each part keeps the order of the corpus.
+
+    Raises:
+        ValueError: ``heldout`` is not between 0 and 1.
+        CorpusError: fewer than two distinct texts.
+    """
+    if not 0 < heldout < 1:
+        raise ValueError(f"heldout is a share between 0 and 1, got {heldout}")
+    documents = corpus.documents if isinstance(corpus, Corpus) else corpus
+    key: dict[str, str] = {}
+    for one in documents:
+        key[one.text] = min(one.id, key.get(one.text, one.id))
+    if len(key) < 2:
+        raise CorpusError(f"a split needs two distinct texts, found {len(key)}; use more text")
+    ranked = sorted(key, key=lambda t: hashlib.sha256(f"{seed}:{key[t]}".encode()).digest())
+    count = min(max(round(heldout * len(ranked)), 1), len(ranked) - 1)
+    out = set(ranked[:count])
+    return Split(
+        train=[d for d in documents if d.text not in out],
+        heldout=[d for d in documents if d.text in out],
+    )
+
+
+def _distinct(file: Path, found: Iterator[Row]) -> tuple[list[Document], tuple[str, ...]]:
+    """Documents with different texts, and a note on those that were left out."""
+    by_text: dict[str, Document] = {}
+    lines: dict[str, int] = {}
+    repeated: list[int] = []
+    for number, row in found:
+        new = to_document(f"{file}, line {number}", row)
+        if new.id in lines and "id" in row:
+            raise CorpusError(
+                f"{file}, line {number}: id {new.id!r} was used on line {lines[new.id]}; "
+                "give every document its own id, or none"
+            )
+        lines[new.id] = number
+        if new.text in by_text:
+            repeated.append(number)
+        else:
+            by_text[new.text] = new
+    if not repeated:
+        return list(by_text.values()), ()
+    some = ", ".join(str(n) for n in repeated[:5]) + (", ..." if len(repeated) > 5 else "")
+    note = f"{len(repeated)} documents repeat an earlier text and were left out (lines {some})"
+    return list(by_text.values()), (note,)
+
+
+def _check_size(file: Path, documents: list[Document], minimum: int) -> None:
+    words = sum(len(d.text.split()) for d in documents)
+    needed = max(2, minimum // 100)
+    if words < minimum or len(documents) < needed:
+        raise CorpusError(
+            f"{file}: too small, {len(documents)} distinct documents with {words:,} words; "
+            f"at least {needed} documents and {minimum:,} words are needed for a held-out split "
+            "that says anything: add text (or lower `recipe: text: minimum_words`)"
+        )

@@ -1,0 +1,132 @@
+"""LoRA training with peft: one adapter from one corpus."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from lib.config import Finetune
+from lib.corpora import Document
+from lib.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class FinetuneRecord:
+    """What training did; goes into the experiment's record."""
+
+    losses: list[float]
+    """Mean next-token loss of each step's batch before its update, nats per token."""
+    tokens: int
+    seconds: float
+    flop: float
+    """2 N per token forward, 4 N backward (6 N): attention-only LoRA still backpropagates through
+    every layer, so this is an upper estimate of what was spent."""
+    device: str
+
+
+def packed(tokenizer: object, documents: list[Document], seq: int) -> Int[Tensor, "blocks seq"]:
+    """Documents joined by the end token and cut into blocks of ``seq`` tokens (the rest is dropped)."""
+    stream: list[int] = []
+    for ids in tokenizer([d.text for d in documents], add_special_tokens=False).input_ids:
+        stream += [*ids, tokenizer.eos_token_id]
+    blocks = len(stream) // seq
+    if blocks == 0:
+        raise ValueError(
+            f"the training split has {len(stream)} tokens, less than one sequence of {seq}; "
+            "use a longer corpus or a smaller `finetune.seq`"
+        )
+    return torch.tensor(stream[: blocks * seq]).view(blocks, seq)
+
+
+def train_adapter(
+    loaded: LoadedModel,
+    documents: list[Document],
+    recipe: Finetune,
+    directory: Path,
+    *,
+    seed: int,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> FinetuneRecord:
+    """Train a LoRA and save it to ``directory`` (safetensors, fp16).
+
+    Rounding to fp16 happens here, once: every later stage loads the saved file, so what is measured
+    is what is published.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    started = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = get_peft_model(
+            loaded.causal_lm,
+            LoraConfig(
+                r=recipe.rank,
+                lora_alpha=recipe.alpha,
+                target_modules=list(recipe.targets),
+                lora_dropout=0.0,
+                task_type="CAUSAL_LM",
+            ),
+        )
+    model.train()
+    blocks = packed(loaded.tokenizer, documents, recipe.seq)
+    order = torch.Generator().manual_seed(seed)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=recipe.lr, weight_decay=0.0)
+    losses = []
+    for step in range(recipe.steps):
+        pick = torch.randint(len(blocks), (recipe.batch,), generator=order)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.lr * schedule(step, recipe.steps, recipe.warmup)
+        losses.append(_step(model, blocks[pick].to(loaded.device), optimiser, weights, recipe))
+        progress(step + 1, losses[-1])
+    _save(model, directory)
+    model.unload()  # give the bare base back to the caller
+    tokens = recipe.steps * recipe.batch * recipe.seq
+    return FinetuneRecord(
+        losses=losses,
+        tokens=tokens,
+        seconds=time.perf_counter() - started,
+        flop=6.0 * loaded.n_parameters * tokens,
+        device=str(loaded.device),
+    )
+
+
+def schedule(step: int, steps: int, warmup: int) -> float:
+    """Linear warm-up over ``warmup`` steps, then linear decay to 0.1; dimensionless factor."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 1.0 - 0.9 * (step - warmup) / max(1, steps - warmup)
+
+
+def _step(model, ids, optimiser, weights, recipe: Finetune) -> float:  # noqa: ANN001
+    mixed = torch.autocast(ids.device.type, dtype=torch.bfloat16)
+    with mixed if recipe.dtype == "bfloat16" else nullcontext():
+        logits = model(input_ids=ids).logits
+        loss = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten()
+        )
+    if not torch.isfinite(loss):
+        raise ValueError("fine-tuning diverged (loss is not finite); lower `finetune.lr`")
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    optimiser.step()
+    return float(loss.detach())
+
+
+def _save(model, directory: Path) -> None:  # noqa: ANN001
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    state = {k: v.half().contiguous() for k, v in get_peft_model_state_dict(model).items()}
+    save_file(state, directory / "adapter_model.safetensors")
+    config = model.peft_config["default"]
+    config.inference_mode = True
+    config.base_model_name_or_path = None  # a path of this machine would be meaningless elsewhere
+    config.save_pretrained(str(directory))

@@ -1,0 +1,223 @@
+"""How far two next-token distributions are apart: a plain reference, and a form without full logits."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_REUSE_BYTES = 128 << 20
+"""Logits of one token chunk up to this size are kept between the two passes instead of made again."""
+
+
+class Divergence(NamedTuple):
+    """One float64 value per token, in nats except ``agreement``; p is the tuned model, q the base."""
+
+    kl: Float[Tensor, " tokens"]
+    """KL(p || q), at least 0."""
+    reverse_kl: Float[Tensor, " tokens"]
+    """KL(q || p), at least 0."""
+    js: Float[Tensor, " tokens"]
+    """Jensen-Shannon divergence, in [0, ln 2]."""
+    agreement: Float[Tensor, " tokens"]
+    """1 where both give the same token most probability, else 0."""
+    nll_p: Float[Tensor, " tokens"] | None
+    """Negative log likelihood of the target; None without targets."""
+    nll_q: Float[Tensor, " tokens"] | None
+
+    @property
+    def n(self) -> int:
+        """Number of tokens behind each mean."""
+        return len(self.kl)
+
+    def means(self) -> dict[str, float]:
+        """Token-weighted mean of every measure that was computed."""
+        named = self._asdict().items()
+        return {name: float(value.mean()) for name, value in named if value is not None}
+
+
+def kl_per_token(
+    logits_p: Float[Tensor, "tokens vocab_p"], logits_q: Float[Tensor, "tokens vocab_q"]
+) -> Float[Tensor, " tokens"]:
+    """KL(p || q) of each token's next-token distributions, in nats: the plain reference.
+
+    In [0, inf]: infinite where p gives mass to a token with logit -inf in q. Logits of -inf in p are
+    tokens without mass. The exact expectation, not an estimate from sampled tokens. Float64 inside.
+
+    Raises:
+        ValueError: vocabularies differ, or a row without any finite logit.
+    """
+    _same_vocabulary(logits_p.shape[1], logits_q.shape[1])
+    for name, logits in (("p", logits_p), ("q", logits_q)):
+        good = torch.isfinite(logits).any(1) & ~(logits.isnan() | (logits == torch.inf)).any(1)
+        if not good.all():
+            row = int((~good).nonzero()[0])
+            raise ValueError(
+                f"token {row}: the logits of {name} are no distribution (NaN, +inf or all -inf)"
+            )
+    log_p, log_q = (v.double().log_softmax(-1) for v in (logits_p, logits_q))
+    p = log_p.exp()
+    terms = torch.where(p > 0, p * (log_p - log_q), 0.0)
+    return terms.sum(-1).clamp_min(0.0)  # only rounding can fall below 0
+
+
+@torch.no_grad()
+def streamed(
+    hidden_p: Float[Tensor, "tokens d_p"],
+    hidden_q: Float[Tensor, "tokens d_q"],
+    unembed_p: Float[Tensor, "vocab_p d_p"],
+    unembed_q: Float[Tensor, "vocab_q d_q"],
+    targets: Int[Tensor, " tokens"] | None = None,
+    *,
+    token_chunk: int = 64,
+    vocab_chunk: int = 2048,
+    softcap: float | None = None,
+) -> Divergence:
+    """Every output measure per token from final hidden states, never holding the full logits.
+
+    Two passes over vocabulary chunks of each token chunk: one for the log-normalisers with running
+    maxima, the argmax and the target's logit; one for the divergences, of which Jensen-Shannon needs
+    both normalisers. Products in float32 (float64 for float64 inputs), sums in float64. Terms are
+    p (e^x - 1 - x), x = log q/p: non-negative one by one, and of second order in a rounded
+    normaliser, so identical models give exactly 0 and tiny divergences keep their digits. Both
+    models run through separate products of one shape, never one stacked product, because a kernel
+    may round rows at the edge of a tile differently.
+
+    Args:
+        hidden_p: hidden states of the tuned model after its final norm; hidden_q: the base model's.
+        targets: the token that followed, for the negative log likelihoods.
+        softcap: logits become softcap * tanh(logits / softcap), as in Gemma.
+
+    Raises:
+        ValueError: vocabularies differ, hidden states are not finite, or a target is out of range.
+
+    Source: methods 4.1-4.4; online softmax as in NVIDIA Model-Optimizer's flash_kd.
+    """
+    vocab = _same_vocabulary(len(unembed_p), len(unembed_q))
+    _check_tokens(hidden_p, hidden_q, targets, vocab)
+    pair = _Pair(unembed_p, unembed_q, vocab_chunk, softcap)
+    parts = []
+    for at in range(0, len(hidden_p), token_chunk):
+        rows = slice(at, at + token_chunk)
+        parts.append(
+            _token_chunk(
+                hidden_p[rows], hidden_q[rows], pair, None if targets is None else targets[rows]
+            )
+        )
+    if not parts:
+        empty = hidden_p.new_zeros(0, dtype=torch.float64)
+        return Divergence(*[empty] * 4, *[None if targets is None else empty] * 2)
+    fields = zip(*parts, strict=True)
+    return Divergence(*(None if f[0] is None else torch.cat(f) for f in fields))
+
+
+class _Pair(NamedTuple):
+    unembed_p: Tensor
+    unembed_q: Tensor
+    vocab_chunk: int
+    softcap: float | None
+
+    def logits(self, p: Tensor, q: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(first token id, logits of p, logits of q) for each vocabulary chunk."""
+        dtype = torch.promote_types(torch.promote_types(p.dtype, q.dtype), torch.float32)
+        p, q = p.to(dtype), q.to(dtype)
+        for low in range(0, len(self.unembed_p), self.vocab_chunk):
+            ids = slice(low, low + self.vocab_chunk)
+            a, b = p @ self.unembed_p[ids].to(dtype).T, q @ self.unembed_q[ids].to(dtype).T
+            if self.softcap is not None:
+                a, b = (v.div_(self.softcap).tanh_().mul_(self.softcap) for v in (a, b))
+            yield low, a, b
+
+
+class _Running:
+    """Log-normaliser, argmax and target logit of one model over the chunks seen so far."""
+
+    def __init__(self, like: Float[Tensor, "tokens d"], targets: Tensor | None) -> None:
+        self.top = like.new_full((len(like),), -math.inf, dtype=torch.float64)
+        self.sum = torch.zeros_like(self.top)
+        self.best = torch.zeros_like(self.top, dtype=torch.int64)
+        self.targets = targets
+        self.target_logit = torch.zeros_like(self.top)
+
+    def add(self, low: int, logits: Float[Tensor, "tokens chunk"]) -> None:
+        top, best = logits.max(1)
+        top = top.double()
+        self.best = torch.where(top > self.top, best + low, self.best)
+        new = torch.maximum(self.top, top)
+        own = (logits - new[:, None].to(logits.dtype)).exp_().sum(1, dtype=torch.float64)
+        self.sum = self.sum * (self.top - new).exp() + own
+        self.top = new
+        if self.targets is not None:
+            inside = (self.targets >= low) & (self.targets < low + logits.shape[1])
+            place = (self.targets - low).clamp(0, logits.shape[1] - 1).long()
+            found = logits.gather(1, place[:, None])[:, 0].double()
+            self.target_logit = torch.where(inside, found, self.target_logit)
+
+    @property
+    def log_normaliser(self) -> Float[Tensor, " tokens"]:
+        return self.top + self.sum.log()
+
+
+def _token_chunk(p: Tensor, q: Tensor, pair: _Pair, targets: Tensor | None) -> Divergence:
+    of_p, of_q = _Running(p, targets), _Running(q, targets)
+    fits = 8 * len(p) * len(pair.unembed_p) <= _REUSE_BYTES
+    chunks = list(pair.logits(p, q)) if fits else None
+    for low, a, b in chunks or pair.logits(p, q):
+        of_p.add(low, a)
+        of_q.add(low, b)
+    z_p, z_q = of_p.log_normaliser, of_q.log_normaliser
+    sums = torch.zeros(3, len(p), dtype=torch.float64, device=p.device)
+    for _, a, b in chunks or pair.logits(p, q):
+        sums += _terms(a.sub_(z_p[:, None].to(a.dtype)), b.sub_(z_q[:, None].to(b.dtype)))
+    kl, reverse_kl, js = sums.clamp_min_(0.0)  # only rounding can fall below 0
+    return Divergence(
+        kl,
+        reverse_kl,
+        js.clamp_max(math.log(2)),
+        (of_p.best == of_q.best).double(),
+        None if targets is None else z_p - of_p.target_logit,
+        None if targets is None else z_q - of_q.target_logit,
+    )
+
+
+def _terms(
+    log_p: Float[Tensor, "tokens chunk"], log_q: Float[Tensor, "tokens chunk"]
+) -> Float[Tensor, "3 tokens"]:
+    """This chunk's part of KL(p||q), KL(q||p) and JS."""
+    x = log_q - log_p
+    p, q = log_p.exp_(), log_q.exp_()
+    grown = torch.expm1(x.clamp(max=60))  # q/p - 1; past the clamp p is below 1e-26
+    near = x.abs() < 1
+    gap = q - p
+    kl = torch.where(near, p * (grown - x), gap - p * x)
+    reverse = torch.where(near, p * (x * (grown + 1) - grown), q * x - gap)
+    middle = torch.log1p(grown / 2)  # log of mean / p
+    js = 0.5 * (q * (x - middle) - p * middle)
+    return torch.stack([v.sum(1, dtype=torch.float64) for v in (kl, reverse, js)])
+
+
+def _same_vocabulary(p: int, q: int) -> int:
+    if p != q:
+        raise ValueError(
+            f"the two models have vocabularies of {p} and {q} tokens; next-token distributions can "
+            "only be compared over one vocabulary"
+        )
+    return p
+
+
+def _check_tokens(p: Tensor, q: Tensor, targets: Tensor | None, vocab: int) -> None:
+    if len(p) != len(q):
+        raise ValueError(f"hidden states of {len(p)} and {len(q)} tokens do not pair up")
+    for name, hidden in (("hidden_p", p), ("hidden_q", q)):
+        bad = ~torch.isfinite(hidden).all(1)
+        if bad.any():
+            raise ValueError(f"{name} is not finite at token {int(bad.nonzero()[0])}")
+    if targets is not None and len(targets):
+        low, high = int(targets.min()), int(targets.max())
+        if low < 0 or high >= vocab:
+            raise ValueError(
+                f"targets run from {low} to {high}, outside the vocabulary 0..{vocab - 1}; "
+                "drop tokens that have no next token"
+            )

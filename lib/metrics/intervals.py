@@ -1,0 +1,124 @@
+"""Bootstrap intervals. Documents are resampled, never tokens: tokens of one document are not
+independent, and an interval over tokens would be far too narrow.
+
+Every estimate here is a function of totals over tokens, so one document enters as a row of sums and
+a resample as a vector of document counts; a draw then costs a small matrix product.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from numpy.typing import ArrayLike
+
+DRAWS = 2000
+
+
+class Interval(NamedTuple):
+    """An estimate with its percentile bootstrap interval over documents, in the estimate's unit."""
+
+    value: float
+    low: float | None
+    """None when there are fewer than two documents: one document says nothing about others."""
+    high: float | None
+
+
+def sums_by_group(
+    values: Float[np.ndarray, "tokens columns"], groups: Shaped[np.ndarray, " tokens"]
+) -> Float[np.ndarray, "documents columns"]:
+    """Totals of every column within each group, groups in sorted order."""
+    _, inverse = np.unique(groups, return_inverse=True)
+    documents = int(inverse.max()) + 1 if len(inverse) else 0
+    columns = [
+        np.bincount(inverse, weights=column, minlength=documents)
+        for column in np.asarray(values, dtype=np.float64).T
+    ]
+    return np.stack(columns, axis=1)
+
+
+def resample_counts(
+    documents: int, draws: int = DRAWS, seed: int = 0
+) -> Float[np.ndarray, "draws documents"]:
+    """How often each document is drawn, for every resample of ``documents`` with replacement."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(documents, np.full(documents, 1 / documents), size=draws).astype(float)
+
+
+def percentiles(
+    samples: Float[np.ndarray, " draws"], level: float = 0.95
+) -> tuple[float | None, float | None]:
+    """The central ``level`` of the finite samples; (None, None) when none is finite."""
+    finite = samples[np.isfinite(samples)]
+    if not len(finite):
+        return None, None
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bootstrap(
+    statistic: Callable[[Float[np.ndarray, "draws columns"]], Float[np.ndarray, " draws"]],
+    sums: Float[np.ndarray, "documents columns"],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of any vectorised function of totals.
+
+    Args:
+        statistic: maps rows of totals to one value per row.
+        sums: totals of each document, one row per document.
+
+    Raises:
+        ValueError: there is no document.
+    """
+    sums = np.asarray(sums, dtype=np.float64)
+    if not len(sums):
+        raise ValueError(
+            "bootstrap: no documents; check that the text is not empty after filtering"
+        )
+    value = float(statistic(sums.sum(0, keepdims=True))[0])
+    if len(sums) < 2:
+        return Interval(value, None, None)
+    with np.errstate(divide="ignore", invalid="ignore"):  # draws without a denominator are dropped
+        samples = statistic(resample_counts(len(sums), draws, seed) @ sums)
+    return Interval(value, *percentiles(samples, level))
+
+
+def bootstrap_ratio(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Ratio of totals sum(numerators) / sum(denominators), one entry of each per document.
+
+    Raises:
+        ValueError: no document, unequal lengths, or denominators that sum to zero.
+    """
+    top, bottom = (np.asarray(v, dtype=np.float64) for v in (numerators, denominators))
+    if top.shape != bottom.shape or top.ndim != 1:
+        raise ValueError(f"need one entry per document in both; got {top.shape} and {bottom.shape}")
+    if len(bottom) and bottom.sum() == 0:
+        raise ValueError(
+            f"the denominators of {len(bottom)} documents sum to zero: no ratio exists"
+        )
+    sums = np.stack([top, bottom], axis=1)
+    return bootstrap(lambda t: t[:, 0] / t[:, 1], sums, draws=draws, seed=seed, level=level)
+
+
+def bootstrap_mean(
+    sums: ArrayLike, counts: ArrayLike, draws: int = DRAWS, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Token-weighted mean over documents, from each document's sum and its number of tokens.
+
+    In the unit of the summed values. Documents are resampled with replacement and keep their
+    lengths, so the uncertain token count is part of the interval. Fewer than two documents: low and
+    high are None.
+
+    Raises:
+        ValueError: no document, unequal lengths, or no token at all.
+    """
+    return bootstrap_ratio(sums, counts, draws, seed, level)

@@ -1,0 +1,63 @@
+"""Every stage of every experiment, in order; resumable; publishes the store at the end."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lib import config, paths
+from lib.pipeline.bundles import write_live_bundle
+from lib.pipeline.dictionaries import sparse_stage
+from lib.pipeline.measure import metrics_stage
+from lib.pipeline.prepare import prepare
+from lib.pipeline.progress import Progress
+from lib.store.write import publish, published_parts
+
+
+class PipelineBusy(RuntimeError):
+    """Another run is using the same work folder."""
+
+
+def run(
+    config_file: Path, out: Path | None = None, *, jobs: int | None = None, quiet: bool = False
+) -> Path:
+    """Run every stage of every experiment of the file and publish OUT/store.duckdb.
+
+    Finished stages whose inputs are unchanged are skipped; a killed run continues where it was.
+    The store is published after each experiment, so a long file shows results as they come.
+    """
+    experiments = config.load(config_file)
+    out = out or paths.precomputed()
+    store = paths.store_file(out)
+    with _only_run():
+        for experiment in experiments:
+            progress = Progress(experiment.id, quiet)
+            prepared = prepare(experiment, progress)
+            sparse = sparse_stage(prepared, progress, jobs)
+            metrics = metrics_stage(prepared, sparse, progress)
+            bundle = paths.live_bundle(experiment.id, out)
+            if published_parts(out).get(experiment.id) == metrics.key and bundle.exists():
+                progress.say("unchanged, already published")
+                continue
+            write_live_bundle(prepared, sparse, metrics, out)
+            store = publish({experiment.id: metrics.directory}, out)
+            progress.say(f"published in {store}")
+    return store
+
+
+@contextmanager
+def _only_run() -> Iterator[None]:
+    """Two runs in one work folder would write the same stages: the second one is refused.
+
+    The operating system drops the lock with the process, so a killed run leaves nothing behind.
+    """
+    paths.work().mkdir(parents=True, exist_ok=True)
+    with (paths.work() / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PipelineBusy(
+                f"another `python -m lib run` is using {paths.work()}; wait for it, or give this one "
+                "its own folder with INSIDEOUT_WORK=DIR"
+            ) from None
+        yield

@@ -1,0 +1,70 @@
+"""Live bundles: the adapter and the slices of each crosscoder that a live intervention needs."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from lib import paths
+from lib.ablation.bundle import write_bundle
+from lib.ablation.catalogue import POOL, TOP, BundleInfo
+from lib.pipeline.dictionaries import trained
+from lib.pipeline.prepare import Prepared, base_model
+from lib.pipeline.stages import Stage
+
+
+def write_live_bundle(prepared: Prepared, sparse: Stage, metrics: Stage, directory: Path) -> Path:
+    """Make the experiment's bundle anew beside the old one, then put it in its place."""
+    experiment, recipe = prepared.experiment, prepared.experiment.recipe
+    target = paths.live_bundle(experiment.id, directory)
+    building = target.with_name(f".{target.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    shutil.copytree(
+        prepared.adapter, building / "adapter", ignore=shutil.ignore_patterns("README.md")
+    )
+    table = pl.read_parquet(metrics.directory / "latent.parquet")
+    info = BundleInfo(
+        experiment_id=experiment.id,
+        base_model=experiment.model,
+        hook=recipe.harvest.hook,
+        k=recipe.sparse.k,
+        n_latents=sparse.manifest()["latents"],
+        base_hash=base_model(experiment.model).weights_hash,
+        adapter_hash=prepared.adapter_hash,
+    )
+    for layer in prepared.train.manifest.layers:
+        crosscoder, _ = trained(sparse, layer, "crosscoder")
+        chosen = pick(table.filter(layer=layer), recipe.live_latents, recipe.live_controls)
+        ids = torch.tensor(chosen["latent"].to_list())
+        write_bundle(
+            building,
+            info,
+            layer,
+            latents=ids,
+            encoder=crosscoder.encoder[:, :, ids].permute(2, 0, 1),
+            encoder_bias=crosscoder.encoder_bias[ids],
+            decoder=crosscoder.decoder[ids],
+            threshold=crosscoder.threshold,
+            difference_share=torch.tensor(chosen["difference_share"].to_list()),
+            frequency=torch.tensor(chosen["frequency"].to_list()),
+            role=torch.tensor(chosen["role"].to_list()),
+        )
+    shutil.rmtree(target, ignore_errors=True)
+    building.rename(target)
+    return target
+
+
+def pick(latents: pl.DataFrame, top: int, controls: int, seed: int = 0) -> pl.DataFrame:
+    """The ``top`` largest shares of the difference, and a random pool of other alive latents."""
+    alive = latents.filter(pl.col("class") != "dead").sort(
+        "difference_share", "latent", descending=[True, False]
+    )
+    best, rest = alive.head(top), alive.slice(top)
+    count = min(controls, len(rest))
+    drawn = np.sort(np.random.default_rng(seed).choice(len(rest), count, replace=False))
+    return pl.concat(
+        [best.with_columns(role=pl.lit(TOP)), rest[drawn.tolist()].with_columns(role=pl.lit(POOL))]
+    )

@@ -1,0 +1,76 @@
+"""The metrics stage: everything the dashboard draws, as one Parquet part per table."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from lib.models import LoadedModel
+from lib.pipeline import record
+from lib.pipeline.latents import latent_parts
+from lib.pipeline.layers import layer_rows
+from lib.pipeline.output import output_parts
+from lib.pipeline.prepare import Prepared
+from lib.pipeline.progress import Progress
+from lib.pipeline.stages import Stage
+
+
+def metrics_stage(prepared: Prepared, sparse: Stage, progress: Progress) -> Stage:
+    """Measure the experiment; the folder holds TABLE.parquet files."""
+    experiment = prepared.experiment
+    stage = Stage(
+        "metrics",
+        {
+            "experiment": experiment.id,
+            "finetune": prepared.adapter_hash,
+            "activations": prepared.activations.key,
+            "sparse": sparse.key,
+            "recipe": asdict(experiment.recipe),
+        },
+    )
+
+    def work(directory: Path) -> dict[str, Any]:
+        torch.manual_seed(0)
+        loaded = prepared.loaded()
+        rows: dict[str, int] = {}
+        with progress.task("measure", 9) as task:
+            for done, (table, frame) in enumerate(
+                _tables(prepared, sparse, loaded, stage.key), start=1
+            ):
+                frame.write_parquet(directory / f"{table}.parquet")
+                rows[table] = len(frame)
+                task.update(done, table)
+        return {"rows": rows}
+
+    stage.run(work)
+    return stage
+
+
+def _tables(
+    prepared: Prepared, sparse: Stage, loaded: LoadedModel, part: str
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    yield "experiment", record.experiment_row(prepared, loaded, part)
+    documents = record.document_rows(prepared, loaded)
+    yield "document", documents
+    output, token_kl = output_parts(prepared, loaded)
+    yield "output_metric", output
+    yield "token_kl", token_kl
+    yield "layer_metric", layer_rows(prepared, sparse, loaded)
+    yield "training_curve", record.curve_rows(prepared, sparse)
+    dictionaries, latents, examples = latent_parts(prepared, sparse, loaded)
+    yield "dictionary", dictionaries
+    yield "latent", latents
+    yield "example", _within(examples, documents)
+
+
+def _within(examples: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """Windows end where their document ends."""
+    lengths = documents.select("corpus", "document_id", "n_tokens")
+    return (
+        examples.join(lengths, on=["corpus", "document_id"], how="left", maintain_order="left")
+        .with_columns(token_end=pl.min_horizontal("token_end", "n_tokens"))
+        .drop("n_tokens")
+    )

@@ -1,0 +1,154 @@
+"""What a run would cost, before anything starts: passes, time, disk and memory per stage.
+
+Time comes from a short measurement of this machine's matrix products and from the ratios that a
+run of this code was seen to reach; treat it as a factor-of-two forecast on a shared machine.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lib import config, corpora
+from lib.config import Experiment, layers_of
+from lib.models import LoadedModel, load
+from lib.pipeline.dictionaries import KINDS, affordable
+
+WORDS_TO_TOKENS = 1.45
+"""Tokens per word of English prose under the tokenizers of the embedded models, generous."""
+EFFICIENCY = {"forward": 0.55, "train": 0.45, "sample": 0.12, "dictionary": 0.35}
+"""Share of the measured matrix-product speed that each kind of work reaches."""
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Forecast of one stage of one experiment."""
+
+    stage: str
+    passes: str
+    seconds: float
+    disk: float
+    """Bytes left in the work folder."""
+    memory: float
+    """Peak bytes of RAM, or of VRAM where a GPU does the work."""
+
+
+def forecast(config_file: Path) -> str:
+    """A table of the forecast for a file of experiments."""
+    experiments = config.load(config_file)
+    speed = {name: _flops(getattr(torch, name)) for name in BYTES}
+    device = "GPU" if torch.cuda.is_available() else "CPU"
+    models = {e.model: load(e.model) for e in experiments}
+    lines = [
+        f"{len(experiments)} experiments; matrix products on this {device}: "
+        + ", ".join(f"{v / 1e9:,.0f} GFLOP/s in {k}" for k, v in speed.items()),
+        "",
+        f"{'stage':<14}{'forward passes':<46}{'time':>9}{'disk':>10}{'memory':>10}",
+    ]
+    total = Cost("total", "", 0.0, 0.0, 0.0)
+    sampled: set[str] = set()
+    for experiment in experiments:
+        lines.append(experiment.id)
+        for cost in costs(experiment, models[experiment.model], speed):
+            if cost.stage == "sampled":
+                if experiment.model in sampled:
+                    continue
+                sampled.add(experiment.model)
+            lines.append("  " + _line(cost))
+            total = Cost(
+                "total",
+                "",
+                total.seconds + cost.seconds,
+                total.disk + cost.disk,
+                max(total.memory, cost.memory),
+            )
+    return "\n".join([*lines, _line(total)]) + "\n"
+
+
+def costs(experiment: Experiment, loaded: LoadedModel, speed: dict[str, float]) -> list[Cost]:
+    """One entry per stage; the sampled text is shared by all experiments on one model."""
+    recipe, n = experiment.recipe, loaded.n_parameters
+    words = {
+        name: sum(len(d.text.split()) for d in corpora.load(name, minimum=1).documents)
+        for name in (experiment.corpus, recipe.text.neutral)
+    }
+    own = sum(words.values()) * WORDS_TO_TOKENS
+    kept_out = own * recipe.text.heldout
+    train = own - kept_out + recipe.text.sampled_tokens
+    dtype, layers = recipe.harvest.train_dtype, len(layers_of(recipe.harvest, loaded.n_layers))
+    tuned = recipe.finetune.steps * recipe.finetune.batch * recipe.finetune.seq
+    weights = n * 4.0
+    forward = 2.0 * n * 2 * (kept_out / speed["float32"] + train / speed[dtype])
+    found = [
+        Cost(
+            "sampled",
+            f"{recipe.text.sampled_tokens:,} tokens sampled from the base",
+            2.0 * n * recipe.text.sampled_tokens / (speed[dtype] * EFFICIENCY["sample"]),
+            recipe.text.sampled_tokens * 5.0,
+            weights * 1.5,
+        ),
+        Cost(
+            "activations",
+            f"2 x ({train:,.0f} + {kept_out:,.0f}) tokens",
+            forward / EFFICIENCY["forward"],
+            2.0 * loaded.d * (train * layers * BYTES[dtype] + kept_out * 4 * (loaded.n_layers + 1)),
+            weights + 2e9,
+        ),
+        _sparse(experiment, loaded, train, layers, speed),
+        Cost("metrics", "none (reads the harvest)", 4.0 * loaded.n_layers, 5e7, weights + 2e9),
+    ]
+    if not experiment.adapter:
+        seconds = 6.0 * n * tuned / (speed[recipe.finetune.dtype] * EFFICIENCY["train"])
+        cost = Cost("finetune", f"{tuned:,} tokens, forward and backward", seconds, 8e6, weights * 2)
+        found.insert(1, cost)
+    return found
+
+
+def _sparse(
+    experiment: Experiment, loaded: LoadedModel, train: float, layers: int, speed: dict[str, float]
+) -> Cost:
+    recipe = experiment.recipe.sparse
+    latents = affordable(
+        int(recipe.expansion * loaded.d), int(train), recipe.min_tokens_per_latent
+    )
+    steps = recipe.max_steps * 0.8
+    per_token = sum(
+        2.0 * latents * loaded.d * (2 if side is None else 1) * 1.5 for side in KINDS.values()
+    )
+    seconds = layers * steps * recipe.batch * per_token / (speed["bfloat16"] * EFFICIENCY["dictionary"])
+    state = sum(
+        latents * loaded.d * (2 if side is None else 1) * 2 * 4.0 for side in KINDS.values()
+    )
+    return Cost(
+        "sparse",
+        f"none; {layers * len(KINDS)} dictionaries of {latents:,} latents",
+        seconds,
+        layers * state,
+        state * 4 + train * loaded.d * 2 * 2.0,
+    )
+
+
+def _flops(dtype: torch.dtype) -> float:
+    """Matrix-product speed of this machine in FLOP/s, best of a few short products."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = (torch.randn(1024, 1024, device=device).to(dtype) for _ in range(2))
+    return 2 * 1024**3 / min(_timed(lambda: a @ b) for _ in range(6))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _line(cost: Cost) -> str:
+    minutes = f"{cost.seconds / 60:,.1f} min"
+    return (
+        f"{cost.stage:<12}{cost.passes:<46}{minutes:>9}{cost.disk / 1e6:>7,.0f} MB"
+        f"{cost.memory / 1e9:>7.1f} GB"
+    )

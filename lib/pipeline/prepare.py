@@ -1,0 +1,207 @@
+"""From text to paired activations: the stages corpora, sampled, finetune, activations."""
+
+import shutil
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib import activations, corpora, finetune, models, sampling
+from lib.config import Experiment, layers_of
+from lib.corpora import Document
+from lib.pipeline.progress import Progress
+from lib.pipeline.stages import Stage
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All text of one experiment; document-disjoint between training and reporting."""
+
+    corpus_train: list[Document]
+    corpus_heldout: list[Document]
+    neutral_train: list[Document]
+    neutral_heldout: list[Document]
+    data_hash: str
+
+    @property
+    def heldout(self) -> list[tuple[str, Document]]:
+        """(text, document) in the order in which the held-out harvest numbers documents."""
+        return [("corpus", d) for d in self.corpus_heldout] + [
+            ("neutral", d) for d in self.neutral_heldout
+        ]
+
+
+def texts(experiment: Experiment) -> Texts:
+    """Load and split the corpus and the neutral text."""
+    recipe = experiment.recipe.text
+    own = corpora.load(experiment.corpus, minimum=recipe.minimum_words)
+    neutral = corpora.load(recipe.neutral, minimum=recipe.minimum_words)
+    own_split = corpora.split(own, heldout=recipe.heldout)
+    neutral_split = corpora.split(neutral, heldout=recipe.heldout)
+    return Texts(
+        list(own_split.train),
+        list(own_split.heldout),
+        list(neutral_split.train),
+        list(neutral_split.heldout),
+        own.sha256[:16] + neutral.sha256[:16],
+    )
+
+
+@cache
+def base_model(name: str, dtype: str = "float32") -> models.LoadedModel:
+    """One copy per name and type in a pipeline process."""
+    return models.load(name, dtype=DTYPES[dtype])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The finished stages that everything later reads."""
+
+    experiment: Experiment
+    texts: Texts
+    adapter: Path
+    adapter_hash: str
+    finetune: dict[str, Any]
+    sampled: list[Document]
+    activations: Stage
+
+    @property
+    def train(self) -> activations.Harvest:
+        return activations.Harvest.open(self.activations.directory / "train")
+
+    @property
+    def heldout(self) -> activations.Harvest:
+        return activations.Harvest.open(self.activations.directory / "heldout")
+
+    def loaded(self) -> models.LoadedModel:
+        """The base with the adapter around it; a fresh base, since peft changes it in place."""
+        return models.with_adapter(models.load(self.experiment.model), self.adapter)
+
+
+def prepare(experiment: Experiment, progress: Progress) -> Prepared:
+    text = texts(experiment)
+    base_hash = base_model(experiment.model).weights_hash
+    sampled_stage, sampled = _sampled(experiment, base_hash, progress)
+    tune = _finetune(experiment, text, base_hash, progress)
+    adapter = tune.directory / "adapter"
+    recipe = experiment.recipe
+    stage = Stage(
+        "activations",
+        {
+            "adapter": models.adapter_hash(adapter),
+            "base": base_hash,
+            "data": text.data_hash,
+            "sampled": sampled_stage.key,
+            "text": asdict(recipe.text),
+            "harvest": asdict(recipe.harvest),
+        },
+    )
+    prepared = Prepared(
+        experiment, text, adapter, models.adapter_hash(adapter), tune.manifest(), sampled, stage
+    )
+    stage.run(lambda directory: _harvest(prepared, directory, progress))
+    return prepared
+
+
+def _sampled(
+    experiment: Experiment, base_hash: str, progress: Progress
+) -> tuple[Stage, list[Document]]:
+    recipe = experiment.recipe
+    stage = Stage(
+        "sampled",
+        {
+            "base": base_hash,
+            "tokens": recipe.text.sampled_tokens,
+            "dtype": recipe.harvest.train_dtype,
+        },
+    )
+    if recipe.text.sampled_tokens == 0:
+        return stage, []
+
+    def work(directory: Path) -> dict[str, Any]:
+        with progress.task("sample text from the base model", recipe.text.sampled_tokens) as task:
+            made = sampling.sample_texts(
+                base_model(experiment.model, recipe.harvest.train_dtype),
+                recipe.text.sampled_tokens,
+                batch=128,
+                progress=task.advance,
+            )
+        sampling.write_jsonl(made, directory / "sampled.jsonl")
+        return {"documents": len(made)}
+
+    stage.run(work)
+    source = f"path:{stage.directory / 'sampled.jsonl'}"
+    return stage, list(corpora.load(source, minimum=1).documents)
+
+
+def _finetune(
+    experiment: Experiment, text: Texts, base_hash: str, progress: Progress
+) -> Stage:
+    recipe = experiment.recipe.finetune
+    inputs: dict[str, Any] = {"base": base_hash}
+    if experiment.adapter:
+        inputs["adapter"] = models.adapter_hash(Path(experiment.adapter))
+    else:
+        inputs |= {"data": text.data_hash, "recipe": asdict(recipe), "seed": experiment.seed}
+        inputs["heldout"] = experiment.recipe.text.heldout
+    stage = Stage("finetune", inputs)
+
+    def work(directory: Path) -> dict[str, Any]:
+        if experiment.adapter:
+            shutil.copytree(experiment.adapter, directory / "adapter", dirs_exist_ok=True)
+            return {"record": None}
+        with progress.task("fine-tune", recipe.steps) as task:
+            record = finetune.train_adapter(
+                models.load(experiment.model),
+                text.corpus_train,
+                recipe,
+                directory / "adapter",
+                seed=experiment.seed,
+                progress=lambda step, loss: task.update(step, f"loss {loss:.3f}"),
+            )
+        return {"record": asdict(record)}
+
+    stage.run(work)
+    return stage
+
+
+def _harvest(prepared: Prepared, directory: Path, progress: Progress) -> dict[str, Any]:
+    recipe = prepared.experiment.recipe
+    loaded = prepared.loaded()
+    layers = layers_of(recipe.harvest, loaded.n_layers)
+    common = {
+        "hook": recipe.harvest.hook,
+        "window": recipe.text.window,
+        "drop_first": recipe.text.drop_first,
+    }
+    text = prepared.texts
+    # Held-out first, in float32 and at every layer: all reported numbers come from it.
+    parts = {
+        "heldout": (
+            [d for _, d in text.heldout],
+            {"layers": list(range(loaded.n_layers)), "dtype": torch.float32, "shuffle": False},
+        ),
+        "train": (
+            [*text.corpus_train, *text.neutral_train, *prepared.sampled],
+            {"layers": layers, "dtype": DTYPES[recipe.harvest.train_dtype], "shuffle": True},
+        ),
+    }
+    facts: dict[str, Any] = {}
+    for part, (documents, how) in parts.items():
+        running = replace(loaded, model=loaded.model.to(how["dtype"]))
+        with progress.task(f"activations of {part} text", 1) as task:
+            manifest = activations.harvest(
+                running,
+                documents,
+                directory / part,
+                final_hidden=part == "heldout",
+                progress=task.of,
+                **common,
+                **how,
+            )
+        facts[part] = {"tokens": manifest.tokens, "layers": manifest.layers}
+    return facts

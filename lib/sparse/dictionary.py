@@ -1,0 +1,113 @@
+"""The dictionary itself, in raw units: encode, decode, save, load."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FORMAT = 1
+
+
+class Codes(NamedTuple):
+    """Sparse codes of a batch: one row per (token, active latent), ordered by token."""
+
+    token: Int[Tensor, " active"]
+    latent: Int[Tensor, " active"]
+    value: Float[Tensor, " active"]
+
+
+class Dictionary:
+    """A sparse dictionary over ``sides`` views of the same tokens.
+
+    code           a = relu(sum_s x_s @ encoder[s] + encoder_bias), kept where score > threshold
+    score          v_j = a_j * sum_s |decoder[j, s]|: free of the scale shared between a and d
+    reconstruction x_s = a @ decoder[:, s] + decoder_bias[s]
+
+    Normalisation used while training is folded into the weights, so inputs and outputs are raw
+    activations. Source: Lindsey et al. 2024 (crosscoders), Minder et al. 2025, arXiv:2504.02922
+    (BatchTopK with threshold inference).
+    """
+
+    def __init__(self, sides: int, d: int, latents: int, k: int) -> None:
+        if min(sides, d, latents) < 1 or not 0 < k <= latents:
+            raise ValueError(
+                f"sides, d and latents must be positive and k in 1..latents; got sides={sides}, "
+                f"d={d}, latents={latents}, k={k}"
+            )
+        self.sides, self.d, self.latents, self.k = sides, d, latents, k
+        self.encoder: Float[Tensor, "sides d latents"] = torch.zeros(sides, d, latents)
+        self.encoder_bias: Float[Tensor, " latents"] = torch.zeros(latents)
+        self.decoder: Float[Tensor, "latents sides d"] = torch.zeros(latents, sides, d)
+        self.decoder_bias: Float[Tensor, "sides d"] = torch.zeros(sides, d)
+        self.threshold: float = 0.0
+
+    @property
+    def norms(self) -> Float[Tensor, "latents sides"]:
+        """Decoder norms of each side."""
+        return self.decoder.norm(dim=-1)
+
+    def encode(self, x: Float[Tensor, "tokens sides d"]) -> Float[Tensor, "tokens latents"]:
+        """Non-negative codes; about ``k`` of them non-zero per token on text like the training text."""
+        tokens = x.shape[0]
+        if x.shape[1:] != (self.sides, self.d):
+            raise ValueError(
+                f"expected activations (tokens, {self.sides}, {self.d}), got {tuple(x.shape)}"
+            )
+        flat = self.encoder.view(self.sides * self.d, self.latents)
+        a = torch.addmm(self.encoder_bias, x.reshape(tokens, -1).to(flat.dtype), flat).relu_()
+        a[a * self.norms.sum(1) <= self.threshold] = 0.0
+        return a
+
+    def decode(self, z: Float[Tensor, "tokens latents"]) -> Float[Tensor, "tokens sides d"]:
+        flat = self.decoder.view(self.latents, self.sides * self.d)
+        return (z @ flat).view(-1, self.sides, self.d) + self.decoder_bias
+
+    def codes(self, x: Float[Tensor, "tokens sides d"]) -> Codes:
+        """The same codes, sparse."""
+        z = self.encode(x)
+        token, latent = z.nonzero(as_tuple=True)
+        return Codes(token, latent, z[token, latent])
+
+    def save(self, directory: Path) -> None:
+        """Write ``dictionary.safetensors`` and ``dictionary.json``; the JSON last, as the seal."""
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {
+                "encoder": self.encoder.contiguous(),
+                "encoder_bias": self.encoder_bias.contiguous(),
+                "decoder": self.decoder.contiguous(),
+                "decoder_bias": self.decoder_bias.contiguous(),
+            },
+            directory / "dictionary.safetensors",
+        )
+        facts = {"format": FORMAT, "sides": self.sides, "d": self.d, "latents": self.latents}
+        facts |= {"k": self.k, "threshold": self.threshold}
+        (directory / "dictionary.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+
+    @staticmethod
+    def load(directory: Path) -> "Dictionary":
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: the folder holds no dictionary, an unknown format or wrong shapes.
+        """
+        described = directory / "dictionary.json"
+        if not described.exists():
+            raise ValueError(f"{directory} holds no dictionary.json; run the pipeline again")
+        facts = json.loads(described.read_text(encoding="utf-8"))
+        if facts.get("format") != FORMAT:
+            raise ValueError(f"{described}: format {facts.get('format')}, this code reads {FORMAT}")
+        made = Dictionary(facts["sides"], facts["d"], facts["latents"], facts["k"])
+        tensors = load_file(directory / "dictionary.safetensors")
+        for name in ("encoder", "encoder_bias", "decoder", "decoder_bias"):
+            expected = tuple(getattr(made, name).shape)
+            if name not in tensors or tuple(tensors[name].shape) != expected:
+                got = tuple(tensors[name].shape) if name in tensors else "nothing"
+                raise ValueError(f"{directory}: {name} should have shape {expected}, found {got}")
+            setattr(made, name, tensors[name])
+        made.threshold = float(facts["threshold"])
+        return made

@@ -1,0 +1,86 @@
+"""The read-only handle on the store, and what can be wrong with the file."""
+
+from pathlib import Path
+
+import duckdb
+from duckdb import DuckDBPyConnection
+
+from lib.store import SCHEMA_VERSION
+
+
+class StoreError(RuntimeError):
+    """The store cannot be read; the message says what was found and what to do."""
+
+
+class StoreMissing(StoreError):
+    """There is no store at the path."""
+
+
+class StoreOutdated(StoreError):
+    """The file is a store of another schema version, or no store of ours at all."""
+
+
+class StoreLocked(StoreError):
+    """Another process holds the file for writing, so nobody else can read it."""
+
+
+_RUN = "python -m lib run data/experiments/embedded.yaml"
+_RESTORE = "git checkout precomputed/store.duckdb"
+
+
+def open_store(path: Path) -> DuckDBPyConnection:
+    """A read-only handle on the store; take ``.cursor()`` of it for every query.
+
+    The file is attached to a database in memory, whose views carry the names of the tables.
+    Connecting to the path itself would return the file as it was at the first connection of this
+    process (DuckDB keeps one instance per path), even after a newer one was renamed into place.
+
+    Raises:
+        StoreMissing: no file at ``path``.
+        StoreOutdated: no DuckDB file, no ``meta`` table, or another schema version.
+        StoreLocked: another process writes to the file.
+    """
+    if not path.is_file():
+        raise StoreMissing(
+            f"There is no store at {path}. Make one: `{_RUN}`, or take the "
+            f"committed one: `{_RESTORE}`"
+        )
+    store = duckdb.connect(config={"python_enable_replacements": False})
+    quoted = str(path).replace("'", "''")
+    try:
+        store.execute(f"ATTACH '{quoted}' AS store (READ_ONLY)")
+    except duckdb.IOException as problem:
+        store.close()
+        if "lock" in str(problem):
+            raise StoreLocked(
+                f"Another process holds {path} open for writing ({problem}). Wait "
+                "for it to end, or stop it, then reload this page."
+            ) from problem
+        raise StoreOutdated(
+            f"{path} is not a DuckDB file: {problem}. Restore it: `{_RESTORE}`, "
+            f"or make it anew: `{_RUN}`"
+        ) from problem
+    _name_tables(store)
+    _check_version(store, path)
+    return store
+
+
+def _name_tables(store: DuckDBPyConnection) -> None:
+    tables = store.sql("SELECT table_name FROM duckdb_tables() WHERE database_name = 'store'")
+    for (name,) in tables.fetchall():
+        store.execute(f'CREATE VIEW main."{name}" AS FROM store.main."{name}"')
+
+
+def _check_version(store: DuckDBPyConnection, path: Path) -> None:
+    try:
+        rows = store.sql("SELECT schema_version FROM meta").fetchall()
+    except duckdb.Error:  # no such table, or one of another shape
+        rows = []
+    version = rows[0][0] if rows else "none"
+    if version != SCHEMA_VERSION:
+        store.close()
+        raise StoreOutdated(
+            f"{path} has schema version {version}, this code reads version "
+            f"{SCHEMA_VERSION}. Take the committed store: `{_RESTORE}`, or make "
+            f"it anew: `{_RUN}`"
+        )

@@ -1,0 +1,169 @@
+-- Inside/Out store. One DuckDB file, built beside the old one and renamed into place (store/write.py).
+-- Conventions: *_low / *_high = 95 % bootstrap interval over documents; NULL = not measured (never 0);
+-- "tuned" = base + adapter; KL in nats per token; depth = layer / n_layers in [0, 1); n_* = sample sizes.
+
+CREATE TABLE meta (
+    schema_version INTEGER NOT NULL,      -- lib/store/__init__.py: SCHEMA_VERSION
+    store_id       VARCHAR NOT NULL,      -- content hash of all parts, shown in every provenance line
+    created_at     TIMESTAMP NOT NULL     -- UTC
+);
+
+CREATE TABLE experiment (
+    experiment_id  VARCHAR PRIMARY KEY,   -- model.corpus.rRANK.tSTEPS.sSEED
+    base_model     VARCHAR NOT NULL,      -- the one string that names a model, e.g. smollm2-135m
+    n_parameters   BIGINT,
+    n_layers       INTEGER,
+    d              INTEGER,               -- width of the residual stream
+    corpus         VARCHAR NOT NULL,
+    hook           VARCHAR,               -- mlp | residual: where dictionaries read
+    rank           INTEGER,
+    alpha          DOUBLE,
+    steps          INTEGER,
+    seed           INTEGER,
+    provenance     VARCHAR NOT NULL,      -- measured | published
+    config         VARCHAR,               -- the full recipe, JSON
+    base_hash      VARCHAR,               -- sha256 prefix of the base weights
+    adapter_hash   VARCHAR,
+    data_hash      VARCHAR,               -- of corpus + neutral + sampled text
+    code_hash      VARCHAR,
+    versions       VARCHAR,               -- JSON: package -> version
+    device         VARCHAR,
+    train_tokens   BIGINT,                -- tokens seen by the adapter
+    train_seconds  DOUBLE,
+    lora_flop      DOUBLE,                -- FLOP spent on the fine-tune (measured tokens x 6 N approx. of its recipe)
+    base_flop      DOUBLE,                -- FLOP of the base model's pretraining (6 N D); NULL = unknown
+    loss_first     DOUBLE,                -- nats per token
+    loss_last      DOUBLE,
+    part           VARCHAR,               -- key of the pipeline stage whose rows these are (content hash with recipe version)
+    created_at     TIMESTAMP
+);
+
+-- Loss of the fine-tune and held-out quality of every dictionary while it trained.
+CREATE TABLE training_curve (
+    experiment_id  VARCHAR NOT NULL,
+    run            VARCHAR NOT NULL,      -- adapter | crosscoder | sae_base | sae_tuned
+    layer          INTEGER,               -- NULL for the adapter
+    step           INTEGER NOT NULL,
+    loss           DOUBLE,                -- adapter: nats per token; dictionary: squared error / variance
+    fve_base       DOUBLE,                -- held-out fraction of variance explained
+    fve_tuned      DOUBLE,
+    fve_difference DOUBLE,
+    l0             DOUBLE,                -- held-out mean number of active latents per token
+    dead_share     DOUBLE                 -- share of latents that count as dead
+);
+
+-- The output axis, one row per evaluation text.
+CREATE TABLE output_metric (
+    experiment_id   VARCHAR NOT NULL,
+    text            VARCHAR NOT NULL,     -- corpus (held-out part) | neutral (held-out part)
+    part            VARCHAR NOT NULL,     -- all | response | prompt
+    n_documents     INTEGER NOT NULL,
+    n_tokens        BIGINT NOT NULL,
+    kl              DOUBLE, kl_low DOUBLE, kl_high DOUBLE,                          -- KL(tuned || base)
+    reverse_kl      DOUBLE, reverse_kl_low DOUBLE, reverse_kl_high DOUBLE,          -- KL(base || tuned)
+    js              DOUBLE, js_low DOUBLE, js_high DOUBLE,                          -- Jensen-Shannon, <= ln 2
+    agreement       DOUBLE, agreement_low DOUBLE, agreement_high DOUBLE,            -- share of equal top tokens
+    perplexity_base  DOUBLE, perplexity_base_low DOUBLE, perplexity_base_high DOUBLE,
+    perplexity_tuned DOUBLE, perplexity_tuned_low DOUBLE, perplexity_tuned_high DOUBLE,
+    kl_floor        DOUBLE                -- numerical floor: KL of the base with itself in another batch shape
+);
+
+-- The internal axis by layer: CKA and displacement at every layer; dictionary columns only at dictionary depths.
+CREATE TABLE layer_metric (
+    experiment_id   VARCHAR NOT NULL,
+    layer           INTEGER NOT NULL,     -- 0 = first block
+    depth           DOUBLE NOT NULL,
+    hook            VARCHAR NOT NULL,     -- mlp | residual
+    n_tokens        BIGINT NOT NULL,
+    cka             DOUBLE, cka_low DOUBLE, cka_high DOUBLE,                        -- debiased linear CKA
+    relative_displacement DOUBLE,         -- sqrt(E|x_f - x_b|^2 / E|x_b - mean|^2)
+    relative_displacement_low DOUBLE, relative_displacement_high DOUBLE,
+    offset_share    DOUBLE,               -- share of E|x_f - x_b|^2 that is one constant vector
+    ratio           DOUBLE, ratio_low DOUBLE, ratio_high DOUBLE,                    -- cross / self error, held-out (definition A)
+    ratio_centred   DOUBLE,               -- the same after removing the mean difference
+    ratio_in_sample DOUBLE,               -- on training tokens: a warning light, never a headline
+    excess_fvu      DOUBLE, excess_fvu_low DOUBLE, excess_fvu_high DOUBLE,          -- (E_cross - E_self) / Var(x_f)
+    fve_self        DOUBLE,               -- of the tuned SAE on tuned activations, held-out
+    fve_cross       DOUBLE,               -- of the base SAE on tuned activations, held-out
+    ratio_bound     DOUBLE,               -- 1 / (1 - fve_self): what predicting the mean would score
+    ratio_null_low  DOUBLE, ratio_null_high DOUBLE,                                 -- base vs base; NULL until measured
+    is_peak         BOOLEAN               -- the depth with the largest held-out ratio
+);
+
+CREATE TABLE dictionary (
+    experiment_id   VARCHAR NOT NULL,
+    layer           INTEGER NOT NULL,
+    kind            VARCHAR NOT NULL,     -- crosscoder | sae_base | sae_tuned
+    latents         INTEGER NOT NULL,
+    latents_asked   INTEGER NOT NULL,     -- > latents when there was too little text: the dictionary shrank
+    k               INTEGER NOT NULL,
+    train_tokens    BIGINT NOT NULL,
+    heldout_tokens  BIGINT NOT NULL,
+    steps           INTEGER NOT NULL,
+    stopped         VARCHAR NOT NULL,     -- flat | step limit
+    fve_base        DOUBLE,               -- held-out; NULL for the side that this dictionary does not see
+    fve_tuned       DOUBLE,
+    fve_difference  DOUBLE,               -- share of the variance of tuned - base that the crosscoder explains
+    l0              DOUBLE,               -- held-out
+    dead_share      DOUBLE,
+    alive           INTEGER,
+    seconds         DOUBLE
+);
+
+CREATE TABLE latent (
+    experiment_id   VARCHAR NOT NULL,
+    layer           INTEGER NOT NULL,
+    latent          INTEGER NOT NULL,
+    class           VARCHAR NOT NULL,     -- eliminated | suppressed | shared | amplified | new | dead (cuts 0.1 0.4 0.6 0.9 on delta_norm)
+    norm_base       DOUBLE,               -- decoder norm
+    norm_tuned      DOUBLE,
+    delta_norm      DOUBLE,               -- 0 base-only .. 1 tuned-only
+    cosine          DOUBLE,               -- of the two decoder directions
+    nu_eps          DOUBLE,               -- latent scaling, error target (base / tuned); NULL when undefined
+    nu_r            DOUBLE,               -- latent scaling, reconstruction target
+    frequency       DOUBLE,               -- share of tokens (train + held-out) on which it fires
+    firings         BIGINT,               -- number of tokens (train + held-out) behind the statistics
+    energy          DOUBLE,               -- E[a^2] |d_tuned|^2 as a share of all latents' energy
+    difference_share DOUBLE,              -- E[a^2] |d_tuned - d_base|^2 as a share of all latents'
+    max_activation  DOUBLE,
+    promoted        VARCHAR[],            -- tokens whose logits d_tuned raises most (direct path)
+    promoted_logit  FLOAT[],
+    suppressed      VARCHAR[],
+    suppressed_logit FLOAT[],
+    histogram_edges FLOAT[],              -- of the non-zero activations
+    histogram_counts BIGINT[]
+);
+
+-- Spans, not text: positions count tokens of the document under the base model's tokenizer.
+CREATE TABLE example (
+    experiment_id   VARCHAR NOT NULL,
+    layer           INTEGER NOT NULL,
+    latent          INTEGER NOT NULL,
+    rank            INTEGER NOT NULL,     -- 0 = strongest
+    corpus          VARCHAR NOT NULL,
+    document_id     VARCHAR NOT NULL,
+    token_start     INTEGER NOT NULL,     -- first token of the window
+    token_end       INTEGER NOT NULL,     -- one past the last
+    positions       INTEGER[] NOT NULL,   -- tokens of the window on which it fires (document positions)
+    activations     FLOAT[] NOT NULL      -- its activation there
+);
+
+CREATE TABLE document (
+    base_model      VARCHAR NOT NULL,     -- offsets depend on the tokenizer
+    corpus          VARCHAR NOT NULL,
+    document_id     VARCHAR NOT NULL,
+    split           VARCHAR NOT NULL,     -- train | heldout
+    sha256          VARCHAR NOT NULL,     -- of the rendered text; the page shows text only when it matches
+    n_tokens        INTEGER NOT NULL,
+    char_ends       INTEGER[] NOT NULL    -- end of each token in the rendered text; token t = text[char_ends[t-1]:char_ends[t]]
+);
+
+-- Per-token divergence on held-out text: entry t belongs to the prediction OF token t from the tokens before it.
+CREATE TABLE token_kl (
+    experiment_id   VARCHAR NOT NULL,
+    corpus          VARCHAR NOT NULL,
+    document_id     VARCHAR NOT NULL,
+    kl              FLOAT[] NOT NULL,     -- nats; NULL where not scored (first tokens)
+    nll_base        FLOAT[] NOT NULL,
+    nll_tuned       FLOAT[] NOT NULL
+);

@@ -1,0 +1,124 @@
+"""Publish: a new store is built beside the old one and renamed over it.
+
+A dashboard that is open keeps reading the old file and notices the new one by itself.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from lib import paths
+from lib.store import SCHEMA_VERSION
+
+SCHEMA = Path(__file__).with_name("schema.sql")
+BY_EXPERIMENT = (
+    "experiment",
+    "training_curve",
+    "output_metric",
+    "layer_metric",
+    "dictionary",
+    "latent",
+    "example",
+    "token_kl",
+)
+"""Tables whose rows belong to one experiment."""
+
+
+def publish(parts: Mapping[str, Path], directory: Path) -> Path:
+    """Write DIR/store.duckdb from Parquet parts, keeping the other experiments already in it.
+
+    ``parts`` maps experiment id to a folder with one Parquet file per table. An old store of another
+    schema version is not carried over: its experiments must be measured again.
+    """
+    target = paths.store_file(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    building = target.with_name(f"{target.name}.building-{os.getpid()}")
+    building.unlink(missing_ok=True)
+    store = duckdb.connect(str(building))
+    try:
+        store.execute(SCHEMA.read_text(encoding="utf-8"))
+        _carry_over(store, target, sorted(parts))
+        for experiment_id in sorted(parts):
+            for file in sorted(parts[experiment_id].glob("*.parquet")):
+                _insert(store, file.stem, file)
+        store.execute(
+            "INSERT INTO meta VALUES (?, ?, ?)",
+            [SCHEMA_VERSION, _store_id(store), datetime.now(UTC).replace(tzinfo=None)],
+        )
+        store.execute("CHECKPOINT")
+    finally:
+        store.close()
+    building.replace(target)
+    return target
+
+
+def published_parts(directory: Path) -> dict[str, str]:
+    """Experiment id -> the part its rows were made from, of the store in DIR; empty without one."""
+    target = paths.store_file(directory)
+    if not target.exists():
+        return {}
+    with duckdb.connect(str(target), read_only=True) as store:
+        version = store.execute("SELECT schema_version FROM meta").fetchone()
+        if version is None or version[0] != SCHEMA_VERSION:
+            return {}
+        return dict(store.execute("SELECT experiment_id, part FROM experiment").fetchall())
+
+
+def _store_id(store: duckdb.DuckDBPyConnection) -> str:
+    """Hash of the parts: their keys name content, so equal ids mean equal results."""
+    rows = store.execute("SELECT experiment_id, part FROM experiment ORDER BY ALL").fetchall()
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:12]
+
+
+def _insert(store: duckdb.DuckDBPyConnection, table: str, file: Path) -> None:
+    if table == "document":  # shared by experiments on the same model and corpus
+        store.execute(
+            "INSERT INTO document BY NAME SELECT * FROM read_parquet($file) p WHERE NOT EXISTS ("
+            "SELECT 1 FROM document d WHERE d.base_model = p.base_model AND d.corpus = p.corpus "
+            "AND d.document_id = p.document_id)",
+            {"file": str(file)},
+        )
+        return
+    if table not in BY_EXPERIMENT:
+        raise ValueError(f"{file}: no table {table!r} in schema.sql")
+    store.execute(
+        f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet($file)",  # noqa: S608 - whitelisted
+        {"file": str(file)},
+    )
+
+
+def _carry_over(store: duckdb.DuckDBPyConnection, old: Path, replaced: Sequence[str]) -> None:
+    """Copy the rows of the old store's other experiments."""
+    if not old.exists():
+        return
+    store.execute(f"ATTACH '{_quoted(old)}' AS old (READ_ONLY)")
+    version = store.execute("SELECT schema_version FROM old.meta").fetchone()
+    if version is None or version[0] != SCHEMA_VERSION:
+        store.execute("DETACH old")
+        return
+    marks = ", ".join("?" for _ in replaced)
+    others = store.execute(
+        f"SELECT experiment_id FROM old.experiment WHERE experiment_id NOT IN ({marks})",  # noqa: S608
+        list(replaced),
+    ).fetchall()
+    if others:
+        for table in BY_EXPERIMENT:
+            store.execute(
+                f"INSERT INTO {table} BY NAME SELECT * FROM old.{table} "  # noqa: S608
+                f"WHERE experiment_id NOT IN ({marks})",
+                list(replaced),
+            )
+        store.execute(
+            "INSERT INTO document SELECT * FROM old.document d WHERE EXISTS (SELECT 1 FROM "
+            "experiment e WHERE e.base_model = d.base_model "
+            "AND (e.corpus = d.corpus OR d.corpus = 'neutral'))"
+        )
+    store.execute("DETACH old")
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

@@ -1,0 +1,165 @@
+"""What a finished ablation says: a sentence, the figure, the strip, and two tables."""
+
+import polars as pl
+import streamlit as st
+
+from lib.ablation import AblationRequest, AblationResult
+from lib.ablation.request import Condition, NextToken
+from lib.figures import theme
+from lib.figures.ablation import LOOKS, conditions, divergence_from_base, predicted
+from lib.ui import cache, tokens
+
+STRIP = (theme.TUNED, theme.DIFFERENCE)
+"""Upper half of a token: before the clamp; lower half: after it."""
+
+
+def show(result: AblationResult, asked: AblationRequest | None) -> None:
+    """The whole result; ``asked`` is what the controls say now."""
+    if asked is None or result.request != asked:
+        st.caption(
+            ":material/history: The result below belongs to other settings than the controls "
+            "above. Press Run for these."
+        )
+    st.markdown(verdict(result))
+    st.plotly_chart(divergence_from_base(result), config={"displaylogo": False})
+    st.caption(seen(result))
+    _strip(result)
+    st.subheader("What would come next", anchor=False)
+    st.dataframe(next_tokens(result), hide_index=True, width="stretch")
+    st.subheader("How large the edits were", anchor=False)
+    st.dataframe(edits(result), hide_index=True, width="stretch", column_config=_EDIT_COLUMNS)
+    seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result.seconds)
+    st.caption(
+        f"Run `{result.request.id}` on {result.device}, control seed {result.request.seed}; "
+        f"seconds: {seconds}."
+    )
+
+
+def verdict(result: AblationResult) -> str:
+    """The outcome in words, with its n; one control draw is named as what it is."""
+    clamped, control = result.clamped.share_reversed, result.control.share_reversed
+    scored = sum(kl is not None for kl in result.tuned.kl_per_token)
+    n = f"n = {scored} predictions on one prompt"
+    if clamped is None or control is None:
+        return f"**Base and tuned predict exactly the same here: nothing to undo** ({n})."
+    what = " + ".join(f"{len(s.latents)} at layer {s.layer}" for s in result.selected)
+    return (
+        f"**Clamping these latents undoes {_percent(clamped)} of the output change**: KL to base "
+        f"goes from {result.tuned.kl:.3g} to {result.clamped.kl:.3g} nats per token ({n}; latents: "
+        f"{what}). {_against_ceiling(result)} The one control draw, random latents with the same "
+        f"edit size, undoes {_percent(control)}. One prompt and one control draw show an effect; "
+        "they are not a test, so there is no interval."
+    )
+
+
+def seen(result: AblationResult) -> str:
+    """How much of the change these dictionaries see at all: a clamp cannot undo the rest."""
+    layers = [chosen.layer for chosen in result.selected]
+    rows = cache.dictionaries(result.request.experiment_id).filter(
+        pl.col("kind") == "crosscoder",
+        pl.col("layer").is_in(layers),
+        pl.col("fve_difference").is_not_null(),
+    )
+    told = [f"{row['fve_difference']:.0%} at layer {row['layer']}" for row in rows.to_dicts()]
+    if not told:
+        return "How much of the difference these crosscoders explain was not measured."
+    return (
+        f"Of the variance of tuned - base these crosscoders explain {', '.join(told)} (held-out "
+        "text). A clamp cannot undo what they do not see."
+    )
+
+
+def _against_ceiling(result: AblationResult) -> str:
+    ceiling = result.ceiling.share_reversed
+    assert ceiling is not None
+    patched = (
+        f"Patching the base model's activations in at the same places undoes {_percent(ceiling)}"
+    )
+    if result.over_ceiling is None:
+        return f"{patched}: there is next to nothing to undo at these places."
+    return f"{patched}, so the clamp reaches {_percent(result.over_ceiling)} of that ceiling."
+
+
+def _percent(share: float) -> str:
+    shown = f"{100 * share:.1f}" if abs(share) < 0.1 else f"{100 * share:.0f}"
+    return f"{'0' if float(shown) == 0 else shown} %".replace("-", "\u2212")
+
+
+def _strip(result: AblationResult) -> None:
+    """Each token coloured by the KL of the prediction OF it, before and after the clamp."""
+    pairs = list(zip(result.tuned.kl_per_token, result.clamped.kl_per_token, strict=True))
+    full = max([kl for kl, _ in pairs if kl is not None], default=0.0) or 1.0
+    marks: list[tokens.Mark | None] = [
+        None
+        if before is None or after is None
+        else tokens.Mark(
+            before / full,
+            min(after / full, 1.0),
+            f"KL to base: tuned {before:.3g}, clamped {after:.3g} nats",
+        )
+        for before, after in pairs
+    ]
+    st.html(
+        tokens.legend(("KL to base, tuned", "KL to base, clamped"), STRIP)
+        + tokens.strip(predicted(result), marks, STRIP)
+    )
+
+
+def next_tokens(result: AblationResult) -> pl.DataFrame:
+    """Ten most probable tokens after the prompt, one column per condition."""
+    shown = [result.base, result.tuned, result.clamped, result.control]
+    names = ["base", *(LOOKS[c.name].label for c in shown[1:])]
+    columns = {
+        name: [_token(t) for t in condition.next_tokens]
+        for name, condition in zip(names, shown, strict=True)
+    }
+    ranks = list(range(1, len(result.base.next_tokens) + 1))
+    return pl.DataFrame({"rank": ranks, **columns})
+
+
+def _token(token: NextToken) -> str:
+    return f"{tokens.plain(token.token)}   {token.probability:.1%}"
+
+
+def edits(result: AblationResult) -> pl.DataFrame:
+    """One row per condition and depth: sizes of the edits, and what they remove."""
+    return pl.DataFrame(
+        [
+            {
+                "condition": LOOKS[condition.name].label,
+                "layer": edit.layer,
+                "latents": _count(result, condition, edit.layer),
+                "edit": edit.norm,
+                "relative": edit.relative,
+                "removed": edit.removed,
+                "fires": edit.fires,
+            }
+            for condition in conditions(result)[1:]
+            for edit in condition.edits
+        ],
+        infer_schema_length=None,
+        schema_overrides={"relative": pl.Float64, "removed": pl.Float64, "fires": pl.Float64},
+    )
+
+
+def _count(result: AblationResult, condition: Condition, layer: int) -> int | None:
+    sets = {"clamped": result.selected, "control": result.drawn}.get(condition.name, ())
+    return next((len(s.latents) for s in sets if s.layer == layer), None)
+
+
+_EDIT_COLUMNS = {
+    "edit": st.column_config.NumberColumn(
+        "edit norm", format="%.3g", help="Mean over tokens, in units of the activation"
+    ),
+    "relative": st.column_config.NumberColumn(
+        "of the difference", format="percent", help="Edit norm over the norm of tuned - base"
+    ),
+    "removed": st.column_config.NumberColumn(
+        "difference removed",
+        format="percent",
+        help="Share of the squared difference to base that is gone after the edit",
+    ),
+    "fires": st.column_config.NumberColumn(
+        "tokens reached", format="percent", help="Tokens on which at least one latent fires"
+    ),
+}

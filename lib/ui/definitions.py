@@ -1,0 +1,135 @@
+"""What every number means, once. Pages show parts of it, the method page shows all of it.
+
+Formulas in Streamlit's markdown ($...$). x_b and x_f: activations of the base and of the tuned
+model at the same token; all means run over held-out tokens, first tokens left out.
+"""
+
+from collections.abc import Iterable
+
+DEFINITIONS: dict[str, str] = {
+    "Reconstruction ratio": r"""
+Two sparse autoencoders of one shape are trained on the same tokens, $S_b$ on the base model's
+activations, $S_f$ on the tuned model's. On **held-out** documents
+
+$$
+R(\ell) = \frac{\mathrm{E}\,\lVert x_f - S_b(x_f)\rVert^2}
+{\mathrm{E}\,\lVert x_f - S_f(x_f)\rVert^2}
+$$
+
+cross error over self error, squared norms. 1 = the base dictionary serves the tuned model as
+well as its own does. The **peak** is the largest value over the measured depths. *Centred*: the
+mean difference $\mathrm{E}[x_f - x_b]$ is removed first, so a constant offset does not count.
+*In-sample*: the same on training tokens; it can be large from overfitting alone and is never a
+headline. *Bound*: predicting the mean would score $1/(1-\mathrm{FVE}_{\text{self}})$. The seeds
+do not state their formula; this is the reading that fits their text best.
+""",
+    "Excess FVU": r"""
+$$
+X(\ell) = \frac{\mathrm{E}\,\lVert x_f - S_b(x_f)\rVert^2
+- \mathrm{E}\,\lVert x_f - S_f(x_f)\rVert^2}{\mathrm{Var}(x_f)}
+$$
+
+The share of the tuned activations' variance that the base dictionary misses and their own does
+not: the numerator of the ratio without its small denominator. 0 = no change; slightly negative
+by chance.
+""",
+    "FVE": r"""
+Fraction of variance explained, $1 - \mathrm{E}\lVert x - \hat x\rVert^2 / \mathrm{Var}(x)$, on
+held-out documents: 1 = perfect, 0 = no better than the mean. **FVE of the difference** is the
+same for $x_f - x_b$ and $\hat x_f - \hat x_b$ of a crosscoder: the share of the change that its
+latents see at all. An intervention on latents cannot undo what they do not see.
+""",
+    "CKA displacement": r"""
+$D(\ell) = 1 - \mathrm{CKA}_u(\ell)$, linear CKA with the debiased estimator of HSIC (Kornblith
+et al. 2019, arXiv:1905.00414; Song et al. 2012; Nguyen et al. 2021, arXiv:2010.15327), base
+against tuned on the same tokens. 0 = same geometry up to rotation and one scale; about quadratic
+in the size of the change; blind to a constant offset. The *last 30 %* are the layers with index
+$\ge \lceil 0.7L \rceil$; the first block is 0.
+""",
+    "Relative displacement": r"""
+$$
+\sqrt{\frac{\mathrm{E}\,\lVert x_f - x_b\rVert^2}
+{\mathrm{E}\,\lVert x_b - \mathrm{E}\,x_b\rVert^2}}
+$$
+
+How far a token's activation moved, in units of the spread of the base activations. The *offset
+share* is the part of $\mathrm{E}\lVert x_f - x_b\rVert^2$ that is one constant vector.
+""",
+    "KL": r"""
+$$
+\mathrm{KL}_t = \sum_v p_v\,(\ln p_v - \ln q_v)
+$$
+
+tuned $p$ against base $q$, next-token distributions on the same context, in **nats**; the mean
+over scored tokens. Exact at every token (a sum over the whole vocabulary), never sampled.
+*Corpus* = the held-out part of the fine-tuning corpus; *neutral* = one common text for all
+experiments. Reverse KL swaps the roles; Jensen-Shannon is bounded by $\ln 2$. Below three times
+the *numerical floor* (the base against itself in another batch shape) a KL counts as 0.
+""",
+    "Top-token agreement": """
+Share of scored tokens at which base and tuned put the same token first; 0 to 1.
+""",
+    "Perplexity": r"""
+$\exp$ of the mean negative log-likelihood per scored token, natural logarithm, fixed window.
+""",
+    "Intervals": """
+95 %, bootstrap over **documents** (never over tokens: tokens of a document are not independent).
+They say how far the number would move with other documents of the same kind; they do not contain
+the spread over training seeds, nor, for a peak, over which depth is the peak unless that is
+said.
+""",
+    "Regimes": r"""
+Both axes are cut into low and high within one model and one text: **near-unchanged** (low, low),
+**latent divergence** (inner high, outer low), **behavioural capture** (inner low, outer high),
+**coupled adaptation** (both high). A point within a factor $e^{0.25} \approx 1.28$ of a cut is
+**indeterminate**. Cuts of measured points are the medians of their own model and therefore put
+half of the points on each side whatever was measured: a regime here is a rank, not a finding.
+Absolute cuts need null controls (another seed, a random LoRA of the same norm), which are not
+measured yet. Cuts of the published points, 55.4 and 0.587, are **ours**: the middles, on a log
+scale, of the gaps that reproduce the seeds' labels at 70B.
+""",
+    "Rank correlation": r"""
+Spearman's $\rho$ within one model, between the chosen inner and outer metric, one point per
+corpus (repeated seeds are averaged first: they are no further corpora). $p$ is exact and
+two-sided: the share of all orders of the points whose $|\rho|$ is at least as large. The
+smallest attainable $p$ is what a perfect order would get. Several models: the mean of their
+$\rho$, permuted within each model, because a common trend with size alone makes a pooled $\rho$
+large.
+""",
+    "Latent classes": r"""
+$$
+\Delta_{\text{norm}} = \tfrac12\Bigl(1 + \frac{\lVert d_f\rVert - \lVert d_b\rVert}
+{\max(\lVert d_f\rVert, \lVert d_b\rVert)}\Bigr)
+$$
+
+of a crosscoder latent's two decoder directions (Minder et al. 2025, arXiv:2504.02922): below 0.1
+eliminated, to 0.4 suppressed, to 0.6 shared, to 0.9 amplified, above new. *Dead*: never fires on
+held-out text. A norm alone does not make a latent new; $\nu^{\epsilon}$ and $\nu^{r}$ (latent
+scaling, same source) ask whether base needs it too.
+""",
+    "Share of the difference": r"""
+$\mathrm{E}[a^2]\,\lVert d_f - d_b\rVert^2$ of a latent with activation $a$, as a share of the
+sum over all latents: how much of the change that the dictionary sees runs through it.
+""",
+    "Compute": r"""
+Fine-tuning FLOP beside the base model's pretraining FLOP ($6ND$, $N$ parameters and $D$ tokens,
+from the model's public record; empty when unknown). One third of the original compute is the
+value that the European Commission's guidelines for general-purpose models name for
+modifications; shown as a line to read against, not as a legal grade.
+""",
+    "Dictionaries": """
+BatchTopK (Bussmann et al. 2024, arXiv:2412.06410): over a batch the k strongest activations per
+token, on average, are kept. At least 50 training tokens stand behind each latent; with less text
+the dictionary **shrinks**, and the table says what was asked. *Flat*: held-out FVE stopped
+rising; *step limit*: it had not, when the limit came. *Dead share*: latents that no longer fire.
+""",
+}
+
+
+def chosen(names: Iterable[str]) -> str:
+    """The definitions of these names as one markdown text, in the order given.
+
+    Raises:
+        KeyError: a name without a definition.
+    """
+    return "\n\n".join(f"**{name}.** {DEFINITIONS[name].strip()}" for name in names)

@@ -1,0 +1,131 @@
+"""The frame of every page: question, store check, global choices, definitions, provenance."""
+
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from lib.store.read import StoreError
+from lib.ui import cache
+from lib.ui.links import copy_link, remembered_choice, url_choice, url_multi
+
+__all__ = [
+    "copy_link",
+    "definitions",
+    "page",
+    "pick_experiment",
+    "pick_layer",
+    "provenance",
+    "provenance_all",
+    "short_name",
+    "url_choice",
+    "url_multi",
+]
+
+
+def page(title: str, answers: str) -> None:
+    """The question, one line of what the page answers, and a store that can be read.
+
+    Without one the page says what is wrong and which command helps, and ends here.
+    """
+    st.title(title, anchor=False)
+    st.caption(answers)
+    try:
+        cache.store_id()
+    except StoreError as problem:
+        st.error(str(problem), icon=":material/database_off:")
+        st.code(
+            "python -m lib run data/experiments/embedded.yaml   # make the store\n"
+            "git checkout precomputed/store.duckdb              # or take the committed one",
+            language="bash",
+        )
+        st.stop()
+
+
+def short_name(experiment_id: str) -> str:
+    """``smollm2-135m.dtc_ads.r16.t50.s0`` -> ``dtc_ads · smollm2-135m · r16 t50 s0``."""
+    parts = experiment_id.rsplit(".", 4)
+    if len(parts) != 5:
+        return experiment_id
+    model, corpus, rank, steps, seed = parts
+    return f"{corpus} · {model} · {rank} {steps} {seed}"
+
+
+def pick_experiment(label: str = "Experiment", key: str = "experiment") -> str:
+    """The experiment all pages share, in the address as ``experiment``."""
+    known = cache.experiments()["experiment_id"].to_list()
+    if not known:
+        st.info(
+            "The store has no experiment yet. Run "
+            "`python -m lib run data/experiments/embedded.yaml`."
+        )
+        st.stop()
+    return remembered_choice(label, known, key, known[0], short_name)
+
+
+def pick_layer(experiment_id: str) -> int:
+    """The layer all pages share, among those with a crosscoder, in the address as ``layer``.
+
+    The default is the layer with the largest held-out ratio.
+    """
+    known = cache.dictionary_layers(experiment_id)
+    if not known:
+        st.info(
+            f"`{experiment_id}` has no dictionaries: its `sparse` stage has not run. Run "
+            "`python -m lib run data/experiments/embedded.yaml` to the end."
+        )
+        st.stop()
+    rows = cache.layers([experiment_id]).filter(is_peak=True)
+    peak = rows["layer"][0] if len(rows) and rows["layer"][0] in known else known[-1]
+    n_layers = cache.experiment(experiment_id)["n_layers"]
+    return remembered_choice(
+        "Layer",
+        known,
+        "layer",
+        peak,
+        lambda layer: f"{layer} (depth {layer / n_layers:.2f})" if n_layers else str(layer),
+    )
+
+
+def definitions(markdown: str) -> None:
+    with st.expander("How these numbers are defined", icon=":material/function:"):
+        st.markdown(markdown)
+
+
+def provenance_all(experiment_ids: list[str] | None = None, text: str = "") -> None:
+    """One caption for several experiments (default: all): models, recipes, seeds, text, store."""
+    rows = cache.experiments()
+    if experiment_ids is not None:
+        rows = rows.filter(pl.col("experiment_id").is_in(experiment_ids))
+
+    def listed(column: str) -> str:
+        return ", ".join(str(value) for value in rows[column].drop_nulls().unique().sort())
+
+    parts = [
+        f"{len(rows)} experiments, {listed('provenance')}", f"models {listed('base_model')}",
+        f"corpora {listed('corpus')}", f"LoRA rank {listed('rank')}, {listed('steps')} steps",
+        f"hook {listed('hook')}", f"seeds {listed('seed')}", text,
+        f"store {cache.store_id()[:12]}",
+    ]  # fmt: skip
+    st.caption(" · ".join(part for part in parts if part))
+
+
+def provenance(experiment_id: str) -> None:
+    """One caption: experiment, model, corpus, recipe, seed, device, store."""
+    row: dict[str, Any] = cache.experiment(experiment_id)
+    st.caption(
+        " · ".join(
+            [
+                str(row["provenance"]),
+                f"`{experiment_id}`",
+                f"model {row['base_model']}",
+                f"corpus {row['corpus']}",
+                f"LoRA rank {row['rank']}, {row['steps']} steps",
+                f"hook {row['hook']}",
+                f"seed {row['seed']}",
+                f"device {row['device']}",
+                f"adapter {row['adapter_hash']}",
+                f"store {cache.store_id()[:12]}",
+            ]
+        )
+    )

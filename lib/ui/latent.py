@@ -1,0 +1,147 @@
+"""One latent: what it is in words, where it fires, what it writes."""
+
+from functools import partial
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from lib.figures.latents import activation_histogram
+from lib.store import latents
+from lib.ui import cache, tokens
+from lib.ui.examples import show_examples
+from lib.ui.feature_address import close, open_latent
+
+CLASS_WORDS = {
+    "eliminated": "eliminated: only the base model writes it (relative norm below 0.1)",
+    "suppressed": "suppressed: the tuned model writes it more weakly (relative norm 0.1 to 0.4)",
+    "shared": "shared: both write it about equally strongly (relative norm 0.4 to 0.6)",
+    "amplified": "amplified: the tuned model writes it more strongly (relative norm 0.6 to 0.9)",
+    "new": "new: only the tuned model writes it (relative norm above 0.9)",
+    "dead": "dead: it fired on too few tokens to be classed",
+}
+
+
+def view(chosen: latents.Selection, asked: str) -> None:
+    """The latent that the address asks for, or what is wrong with that number."""
+    store = cache.store()
+    found = (
+        latents.latent(store, chosen.experiment_id, chosen.layer, int(asked))
+        if asked.isdecimal() and len(asked) < 10
+        else pl.DataFrame()
+    )
+    if found.is_empty():
+        st.warning(
+            f"Feature `{asked[:40]}` is not in this dictionary (layer {chosen.layer}), whose "
+            "features are numbered from 0. Choose one from the list."
+        )
+        st.button("All features", icon=":material/list:", on_click=close, args=(None,))
+        return
+    row = found.row(0, named=True)
+    _heading(row, latents.neighbours(store, chosen, row["latent"]))
+    _numbers(row)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        show_examples(
+            row, latents.examples(store, chosen.experiment_id, chosen.layer, row["latent"])
+        )
+    with right:
+        _writes(row)
+        _histogram(row)
+
+
+def nu_words(nu_eps: float | None, nu_r: float | None) -> str:
+    """What latent scaling says about one latent, in plain words."""
+    if nu_eps is None or nu_r is None:
+        return "Latent scaling is not defined here (too little of it on the tuned side)."
+    if nu_eps < 0.2 and nu_r < 0.5:
+        return "Both are small: the base model has next to nothing of this feature."
+    parts = []
+    if nu_eps >= 0.2:
+        parts.append(
+            "What the dictionary leaves unexplained holds this direction in the base "
+            f"{nu_eps:.2f} times as strongly as in the tuned model: the base has it as well, "
+            "whatever its decoder norm says."
+        )
+    if nu_r >= 0.5:
+        parts.append(
+            f"The other features write it into the base {nu_r:.2f} times as strongly as into the "
+            "tuned model."
+        )
+    return " ".join(parts)
+
+
+def _heading(row: dict[str, Any], at: pl.DataFrame) -> None:
+    place = None if at.is_empty() else at["place"][0]
+    title, back, previous, following = st.columns([6, 1.7, 1.3, 1], vertical_alignment="center")
+    title.subheader(f"Feature {row['latent']}: {row['class']}", anchor=False)
+    back.button(
+        "All features", icon=":material/list:", on_click=close, args=(place,), width="stretch"
+    )
+    for column, name, step in ((previous, "Previous", "previous"), (following, "Next", "next")):
+        number = None if at.is_empty() else at[step][0]
+        column.button(
+            name, disabled=number is None, on_click=partial(open_latent, number), width="stretch"
+        )
+    where = (
+        "Not in the list as it is filtered now."
+        if at.is_empty()
+        else f"Number {place:,} of {at['total'][0]:,} in the list's order."
+    )
+    st.markdown(f"This feature is **{CLASS_WORDS[row['class']]}**. {where}")
+
+
+def _numbers(row: dict[str, Any]) -> None:
+    values = (
+        ("Norm, base", _digits(row["norm_base"], ".2f"), "Length of the decoder row, base side"),
+        ("Norm, tuned", _digits(row["norm_tuned"], ".2f"), "Length of the decoder row, tuned side"),
+        ("Relative norm", _digits(row["delta_norm"], ".3f"), "0 base only, 1 tuned only"),
+        ("Cosine", _digits(row["cosine"], ".3f"), "Of the base and the tuned direction"),
+        ("Of the difference", _percent(row["difference_share"], 2), "Share of all features'"),
+        ("Fires on", _percent(row["frequency"], 3), "Share of held-out tokens"),
+        ("nu, error", _digits(row["nu_eps"], ".2f"), "Base / tuned, in what is unexplained"),
+        ("nu, reconstr.", _digits(row["nu_r"], ".2f"), "Base / tuned, in what others explain"),
+    )
+    for column, (label, value, meaning) in zip(st.columns(len(values)), values, strict=True):
+        column.metric(label, value, help=meaning)
+    st.caption(nu_words(row["nu_eps"], row["nu_r"]))
+
+
+def _writes(row: dict[str, Any]) -> None:
+    st.markdown("**What it writes** (direct effect of the tuned direction on the next token)")
+    for column, name, title in zip(
+        st.columns(2), ("promoted", "suppressed"), ("promotes", "suppresses"), strict=True
+    ):
+        with column:
+            _token_table(title, row[name] or [], row[f"{name}_logit"] or [])
+
+
+def _token_table(title: str, names: list[str], logits: list[float]) -> None:
+    if not names:
+        st.caption(f"{title}: not measured")
+        return
+    st.dataframe(
+        pl.DataFrame({title: [tokens.plain(name) for name in names], "logit": logits}),
+        hide_index=True,
+        height=35 * min(len(names), 8) + 38,
+        column_config={"logit": st.column_config.NumberColumn("logit", format="%+.2f")},
+    )
+
+
+def _histogram(row: dict[str, Any]) -> None:
+    if not row["histogram_counts"]:
+        st.caption("Its activations were not counted.")
+        return
+    st.markdown(f"**How strongly it fires** ({row['firings'] or 0:,} tokens)")
+    st.plotly_chart(
+        activation_histogram(row["histogram_edges"], row["histogram_counts"]),
+        config={"displayModeBar": False},
+    )
+
+
+def _digits(value: float | None, form: str) -> str:
+    return "not measured" if value is None else format(value, form)
+
+
+def _percent(share: float | None, decimals: int) -> str:
+    return "not measured" if share is None else f"{100 * share:.{decimals}f} %"

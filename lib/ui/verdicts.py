@@ -1,0 +1,163 @@
+"""What a figure says, in words with n and interval. Pure: numbers in, markdown out."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from lib.figures.layers import Metric
+from lib.figures.scatter import Cuts
+from lib.metrics.statistics import RankTest
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def number(n: int) -> str:
+    """A small number as a word."""
+    return _NUMBERS[n] if 0 <= n < len(_NUMBERS) else str(n)
+
+
+def signed(rho: float) -> str:
+    """Two decimals and a sign; 0.00 has none."""
+    return "0.00" if abs(rho) < 0.005 else f"{rho:+.2f}"
+
+
+def chance(p: float) -> str:
+    """A probability as a frequency: ``one time in three``, ``67 % of the time``, ``every time``."""
+    if p >= 0.995:
+        return "every time"
+    every = round(1 / p)
+    if every > 1 and abs(p * every - 1) < 1e-6:
+        return f"one time in {number(every)}"
+    return f"{100 * p:.2g} % of the time"
+
+
+def order(rho: float) -> str:
+    """What a rank correlation says of two orders."""
+    words = (
+        (-0.999, "exactly the reverse of"), (-0.7, "nearly the reverse of"),
+        (-0.3, "partly the reverse of"), (0.3, "unrelated to"), (0.7, "partly the same as"),
+        (0.999, "nearly the same as"),
+    )  # fmt: skip
+    return next((text for limit, text in words if rho <= limit), "exactly the same as")
+
+
+def correlation(found: Mapping[str, RankTest], pooled: RankTest | None, outer: str) -> str:
+    """Whether inner change predicts outer change within each model, and what n allows."""
+    if not found:
+        return (
+            "**Too few points for a rank correlation**: it needs at least three corpora of one "
+            "model with both values."
+        )
+    sentences = [_one(model, test, outer) for model, test in found.items()]
+    if pooled is not None:
+        sentences.append(
+            f"Mean within {number(len(found))} models, permuted within each: $\\rho$ = "
+            f"{signed(pooled.rho)} (n = {pooled.n}), p = {pooled.p:.2g}."
+        )
+    for n, p_min in sorted({t.n: t.p_min for t in found.values() if t.p_min >= 0.05}.items()):
+        sentences.append(
+            f"No result on {number(n)} corpora can reach p < 0.05 (the smallest is {p_min:.3f})."
+        )
+    return " ".join(sentences)
+
+
+def _one(model: str, test: RankTest, outer: str) -> str:
+    return (
+        f"**Over {number(test.n)} corpora on {model}, the order of inner change is "
+        f"{order(test.rho)} the order of {outer}: Spearman $\\rho$ = {signed(test.rho)} "
+        f"(n = {test.n}), exact p = {test.p:.2g}.** With {number(test.n)} corpora an order at "
+        f"least this strong happens by chance {chance(test.p)}."
+    )
+
+
+def regimes(points: pl.DataFrame, cuts: Sequence[Cuts]) -> str:
+    """How many points each regime has, and what the cuts are worth."""
+    counts = points.group_by("regime").len("n").sort("n", "regime", descending=[True, False])
+    listed = ", ".join(f"{n} {name}" for name, n in counts.iter_rows())
+    if not cuts:
+        return f"{listed}: no cuts, because no model here has two corpora."
+    return (
+        f"Regimes: {listed}. The dotted cuts are medians within the model, so they always put half "
+        "of the points on each side; a point within a factor 1.28 of a cut is indeterminate. Null "
+        "controls are not measured yet, so nothing here says that a change is more than chance."
+    )
+
+
+def published(points: pl.DataFrame, n_cells: int, near: Sequence[str]) -> str:
+    text = (
+        f"{len(points)} of the {n_cells} cells have both values. The dotted cuts (55.4 and 0.587) "
+        "are ours: any cuts between the same neighbours give the seeds' labels."
+    )
+    if near:
+        text += (
+            f" With the margin that we put on measured points, {_and(near)} would be indeterminate."
+        )
+    return text
+
+
+def peaks(layers: pl.DataFrame, metrics: Sequence[Metric], late: int | None) -> str:
+    """Where each metric of one experiment is largest, with value and interval."""
+    found = []
+    for metric in metrics:
+        rows = layers.drop_nulls(metric.column).sort(
+            metric.column, "layer", descending=[True, False]
+        )
+        if rows.is_empty():
+            found.append(f"{_plain(metric)} was not measured")
+            continue
+        top = rows.row(0, named=True)
+        low, high = top[f"{metric.column}_low"], top[f"{metric.column}_high"]
+        span = "" if low is None else f" (95 % {low:{metric.digits}} to {high:{metric.digits}})"
+        where = " among the last 30 %" if late is not None and top["layer"] >= late else ""
+        found.append(
+            f"{_plain(metric)} peaks at layer {top['layer']}{where}: "
+            f"{top[metric.column]:{metric.digits}}{span}, of {number(len(rows))} layers"
+        )
+    return "; ".join(found) + "."
+
+
+def trained(dictionaries: pl.DataFrame) -> str:
+    """Whether the dictionaries of one experiment reached their plateau, in one sentence."""
+    if dictionaries.is_empty():
+        return "**No dictionary has been trained yet.**"
+    n = len(dictionaries)
+    flat = dictionaries.filter(stopped="flat").height
+    shrunk = dictionaries.filter(pl.col("latents") < pl.col("latents_asked")).height
+    difference = dictionaries["fve_difference"].drop_nulls()
+    seen = (
+        f" The crosscoders explain {difference.min():.0%} to {difference.max():.0%} of the "
+        "variance of the difference." if len(difference) else ""
+    )  # fmt: skip
+    return (
+        f"**{flat} of {n} dictionaries stopped because their held-out FVE was flat**, {n - flat} "
+        f"at the step limit; {shrunk} of {n} shrank for want of text.{seen}"
+    )
+
+
+def adapter(losses: pl.DataFrame) -> str:
+    """How far the training loss of the fine-tune fell, over means of its first and last steps."""
+    values = losses.sort("step")["loss"]
+    if len(values) < 2:
+        return "**No loss curve was recorded.**"
+    k = min(5, len(values) // 2)
+    first, last = float(values.head(k).mean()), float(values.tail(k).mean())
+    return (
+        f"**The training loss went from {first:.2f} to {last:.2f} nats per token** (means of the "
+        f"first and last {number(k)} of {len(values)} steps). A fixed number of steps is the "
+        "recipe, not a plateau: the adapter is compared as it is."
+    )
+
+
+def compute(share: float | None) -> str:
+    if share is None:
+        return "The base model's training compute is not known, so no share is given."
+    side = "below" if share < 1 / 3 else "at or above"
+    return f"The fine-tune took {share:.2g} of the base model's compute, {side} one third."
+
+
+def _plain(metric: Metric) -> str:
+    return metric.title.split(",")[0]
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,28 @@
+"""Where in depth did the fine-tune change the model?"""
+
+import streamlit as st
+
+from lib.ui import definitions, depth, frame
+
+frame.page(
+    "Where in depth did the fine-tune change the model?",
+    "Three measures of change at every layer, base against tuned on the same tokens; the "
+    "reconstruction ratio at the layers that have dictionaries.",
+)
+columns = st.columns([2.6, 2.6, 1.9, 0.75], vertical_alignment="bottom")
+with columns[0]:
+    experiment_id = frame.pick_experiment()
+with columns[1]:
+    overlaid = depth.pick_others(experiment_id)
+with columns[2]:
+    metrics = depth.pick_metrics()
+with columns[3]:
+    frame.copy_link()
+depth.view(experiment_id, overlaid, metrics)
+frame.definitions(
+    definitions.chosen(
+        ["CKA displacement", "Relative displacement", "Reconstruction ratio", "Excess FVU",
+         "Intervals"]
+    )
+)  # fmt: skip
+frame.provenance(experiment_id)

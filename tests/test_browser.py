@@ -1,0 +1,278 @@
+"""A real Chromium walks over every page of a server started by `make run`, on the committed store.
+
+What AppTest cannot see: console errors, sideways scrolling, drawing time, addresses, a live run.
+The store is that of ``lib.paths.precomputed()``: set ``INSIDEOUT_PRECOMPUTED`` for another.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements-dev.txt")
+
+ROOT = Path(__file__).parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--no-first-run",
+]
+ADDRESS = {name: name for name in PAGES} | {"regimes": ""}  # the default page is served at /
+SCATTER_SECONDS = 2.0
+RUN_SECONDS = 120.0
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+class Server:
+    """`make run` on a free port, as a process group of its own."""
+
+    def __init__(self, log: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://localhost:{self.port}"
+        self.log = log
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(
+                ["make", "--no-print-directory", "run", f"PORT={self.port}", "HEADLESS=1"],
+                cwd=ROOT,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL"}},
+                start_new_session=True,
+            )
+        self._wait_until_ready()
+
+    def _wait_until_ready(self, limit: float = 120.0) -> None:
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1) as answer:
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, TimeoutError, ConnectionError):
+                time.sleep(0.02)
+        raise AssertionError(f"no answer after {limit:.0f} s: {self.log.read_text()}")
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=15)
+
+
+class Tab:
+    """A fresh browser context with one page, and everything it complained about."""
+
+    def __init__(self, browser, width: int = 1280, height: int = 800) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": height})
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.strangers: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._console)
+        self.page.on("request", self._request)
+
+    def _console(self, message) -> None:
+        if message.type == "error":
+            self.complaints.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def _request(self, request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme in {"http", "https", "ws", "wss"} and parts.hostname != "localhost":
+            self.strangers.append(request.url)
+
+    def open(self, url: str) -> "Tab":
+        self.page.goto(url)
+        self.settle()
+        return self
+
+    def settle(self, limit: float = 60.0) -> None:
+        """Until four looks in a row, 0.15 s apart, find no running script and no skeleton."""
+        self.page.wait_for_selector('[data-testid="stMain"]', timeout=limit * 1000)
+        end = time.monotonic() + limit
+        calm = 0
+        while calm < 4:
+            assert time.monotonic() < end, f"still busy after {limit:.0f} s: {self.page.url}"
+            busy = self.page.evaluate(
+                """() => {
+                    const app = document.querySelector('[data-testid="stApp"]');
+                    return !app || app.getAttribute('data-test-script-state') === 'running'
+                        || !!document.querySelector('[data-testid="stSkeleton"]');
+                }"""
+            )
+            calm = 0 if busy else calm + 1
+            self.page.wait_for_timeout(150)
+
+    @property
+    def words(self) -> str:
+        return self.page.locator('[data-testid="stMain"]').inner_text()
+
+    @property
+    def exceptions(self) -> list[str]:
+        return self.page.locator('[data-testid="stException"]').all_inner_texts()
+
+    def overflow(self) -> list[str]:
+        """Elements that stick out on the right, when the page scrolls sideways."""
+        return self.page.evaluate(
+            """() => {
+                const main = document.querySelector('[data-testid="stMain"]');
+                const wide = [main, document.documentElement].some(
+                    e => e.scrollWidth > e.clientWidth + 1);
+                if (!wide) return [];
+                const edge = main.getBoundingClientRect().right;
+                return [...main.querySelectorAll('[data-testid]')]
+                    .filter(e => e.getBoundingClientRect().right > edge + 1)
+                    .map(e => e.dataset.testid).slice(0, 5).concat(['page scrolls sideways']);
+            }"""
+        )
+
+    def close(self) -> None:
+        self.context.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = [path for name in BROWSERS if (path := shutil.which(name))]
+    assert found, "no Chromium on PATH: install the system's package `chromium`"
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found[0], args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, browser):
+    """Depends on the browser, so that the first page does not wait for Chromium's start."""
+    server = Server(tmp_path_factory.mktemp("server") / "log.txt")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def tab(browser):
+    made = []
+
+    def new(**size) -> Tab:
+        made.append(Tab(browser, **size))
+        return made[-1]
+
+    yield new
+    for one in made:
+        one.close()
+
+
+def test_the_scatter_is_drawn_within_two_seconds_of_the_start(browser, tmp_path):
+    """From the moment the server answers to the first drawn point, with nothing cached."""
+    tab = Tab(browser)
+    tab.page.goto("about:blank")
+    server = Server(tmp_path / "log.txt")
+    try:
+        start = time.monotonic()
+        tab.page.goto(server.url, wait_until="commit")
+        tab.page.wait_for_selector(".js-plotly-plot .scatterlayer path.point", timeout=30_000)
+        seconds = time.monotonic() - start
+    finally:
+        tab.close()
+        server.stop()
+    assert seconds < SCATTER_SECONDS
+
+
+def test_the_navigation_leads_to_every_page(server, tab):
+    first = tab().open(server.url)
+    links = first.page.eval_on_selector_all(
+        '[data-testid="stTopNavLink"], [data-testid="stSidebarNavLink"]',
+        "found => found.map(link => new URL(link.href).pathname.slice(1))",
+    )
+    assert set(links) <= {"", *PAGES}
+    for name in PAGES:
+        page = tab().open(f"{server.url}/{ADDRESS[name]}")
+        assert "Page not found" not in page.page.inner_text("body"), name
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_clean(server, tab, name, width):
+    """No exception, no console error, no sideways scroll, and no request to another machine."""
+    view = tab(width=width).open(f"{server.url}/{ADDRESS[name]}")
+    assert view.exceptions == []
+    assert view.complaints == []
+    assert view.strangers == []
+    assert view.overflow() == []
+    assert view.page.locator("h1").count() == 1, "a page starts with its question"
+    assert view.page.locator("h1").inner_text().endswith("?") or name == "method"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_address_of_a_page_reproduces_it(server, tab, name):
+    one = tab().open(f"{server.url}/{ADDRESS[name]}")
+    again = tab().open(one.page.url)
+    assert again.words == one.words
+
+
+def choose_last(view: Tab, label: str) -> str:
+    """Choose the last option of a selectbox by its label, as a user would."""
+    box = view.page.get_by_role("combobox", name=re.compile(label)).first
+    box.click()
+    option = view.page.get_by_role("option").last
+    words = option.inner_text()
+    option.click()
+    view.settle()
+    return words
+
+
+def test_an_address_carries_the_choices(server, tab):
+    view = tab().open(f"{server.url}/features")
+    before = view.page.url
+    experiment = choose_last(view, "Experiment")
+    layer = choose_last(view, "Layer")
+    assert view.page.url != before
+    again = tab().open(view.page.url)
+    assert again.words == view.words
+    shown = [
+        again.page.get_by_role("combobox", name=re.compile(label)).first.input_value()
+        or again.words
+        for label in ("Experiment", "Layer")
+    ]
+    assert experiment in shown[0]
+    assert layer in shown[1]
+
+
+def test_a_wrong_address_is_explained(server, tab):
+    view = tab().open(f"{server.url}/layers?experiment=%3Cscript%3Ealert(1)%3C/script%3E")
+    assert view.exceptions == []
+    assert view.complaints == []
+    assert "<script>alert(1)</script>" in view.words, "the warning quotes it as text"
+
+
+@pytest.mark.model
+def test_a_live_ablation_gives_a_verdict(server, tab):
+    view = tab().open(f"{server.url}/ablation")
+    start = time.monotonic()
+    view.page.get_by_role("button", name="Run").click()
+    verdict = view.page.get_by_text(re.compile(r"undoes .*%.* of the output change")).first
+    verdict.wait_for(timeout=RUN_SECONDS * 1000)
+    assert time.monotonic() - start < RUN_SECONDS
+    view.settle()
+    assert "nats per token" in view.words
+    assert view.exceptions == []
+    assert view.complaints == []

@@ -1,0 +1,268 @@
+"""The feature page on a small real store: schema.sql, a few rows, no mocks."""
+
+import json
+from pathlib import Path
+
+import duckdb
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lib import corpora, paths
+from lib.figures.latents import activation_histogram, latent_map
+from lib.store import SCHEMA_VERSION, latents, text
+
+PAGE = "../pages/features.py"
+EXPERIMENT = "tiny.stoic_notes.r16.t50.s0"
+EVIL = "<script>alert(1)</script> and\ncalm"
+EVIL_ENDS = [8, 16, 25, 29, 30, 34]
+ROWS = (  # latent, class, delta_norm, difference_share, frequency, promoted
+    (0, "shared", 0.52, 0.10, 0.02, [" the", "ed"]),
+    (1, "new", 0.97, 0.60, 0.0005, [" Virtue", "<script>"]),
+    (2, "suppressed", 0.30, 0.30, 0.2, [" soap"]),
+    (3, "dead", None, None, 0.0, []),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch) -> Path:
+    """A store with one experiment, one crosscoder and four latents; texts of two corpora."""
+    own = tmp_path / "corpora"
+    own.mkdir()
+    lines = [{"id": "evil", "text": EVIL}, {"id": "other", "text": "another text"}]
+    (own / "stoic_notes.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    monkeypatch.setattr(paths, "CORPORA", own)
+    monkeypatch.setenv("INSIDEOUT_PRECOMPUTED", str(tmp_path))
+    text._documents.cache_clear()
+    with duckdb.connect(str(paths.store_file(tmp_path))) as store:
+        store.execute((paths.ROOT / "lib" / "store" / "schema.sql").read_text())
+        _fill(store, store_id=str(tmp_path))  # reads are cached by this id, tests share the cache
+    yield tmp_path
+    text._documents.cache_clear()
+
+
+def _fill(store: duckdb.DuckDBPyConnection, store_id: str) -> None:
+    store.execute(
+        "INSERT INTO meta VALUES (?, ?, TIMESTAMP '2026-01-01')", [SCHEMA_VERSION, store_id]
+    )
+    store.execute(
+        """INSERT INTO experiment (experiment_id, base_model, n_layers, d, corpus, hook, rank,
+        steps, seed, provenance)
+        VALUES (?, 'tiny', 4, 8, 'stoic_notes', 'mlp', 16, 50, 0, 'measured')""",
+        [EXPERIMENT],
+    )
+    store.execute(
+        """INSERT INTO dictionary (experiment_id, layer, kind, latents, latents_asked, k,
+        train_tokens, heldout_tokens, steps, stopped, fve_difference)
+        VALUES (?, 2, 'crosscoder', 4, 4, 2, 5000, 1000, 10, 'flat', 0.41)""",
+        [EXPERIMENT],
+    )
+    for number, name, delta, share, frequency, promoted in ROWS:
+        store.execute(
+            """INSERT INTO latent (experiment_id, layer, latent, class, delta_norm,
+            difference_share, frequency, promoted, promoted_logit, suppressed, suppressed_logit,
+            norm_base, norm_tuned, cosine, nu_eps, nu_r, energy, firings, histogram_edges,
+            histogram_counts)
+            VALUES (?, 2, ?, ?, ?, ?, ?, ?, ?, [' dull'], [-1.5], 0.5, 2.0, 0.9, 0.1, 0.2, 0.25, 12,
+            [0, 1, 2], [9, 3])""",
+            [EXPERIMENT, number, name, delta, share, frequency, promoted, [1.0] * len(promoted)],
+        )
+    example = "INSERT INTO example VALUES (?, 2, 1, ?, ?, ?, ?, ?, ?, ?)"
+    store.execute(example, [EXPERIMENT, 0, "stoic_notes", "evil", 0, 6, [0, 5], [4.0, 1.0]])
+    store.execute(example, [EXPERIMENT, 1, "stoic_notes", "evil", 0, 6, [0, 5], [4.0, 1.0]])
+    store.execute(example, [EXPERIMENT, 2, "alpaca", "alpaca-00001", 3, 9, [7], [3.25]])
+    store.execute(example, [EXPERIMENT, 3, "stoic_notes", "other", 0, 1, [0], [0.5]])
+    document = "INSERT INTO document VALUES ('tiny', ?, ?, 'heldout', ?, ?, ?)"
+    store.execute(document, ["stoic_notes", "evil", corpora.document_sha256(EVIL), 6, EVIL_ENDS])
+    store.execute(document, ["alpaca", "alpaca-00001", "0" * 64, 9, list(range(1, 10))])
+    store.execute(document, ["stoic_notes", "other", corpora.document_sha256("was"), 1, [3]])
+
+
+def _open(folder: Path, **address: str | list[str]) -> AppTest:
+    page = AppTest.from_file(PAGE, default_timeout=20)
+    for name, value in address.items():
+        page.query_params[name] = value
+    page.run()
+    assert not page.exception
+    return page
+
+
+def _listed(page: AppTest) -> list[int]:
+    return page.dataframe[0].value["latent"].to_list()
+
+
+def _html(page: AppTest) -> str:
+    return "".join(element.proto.body for element in page.get("html"))
+
+
+def _words(page: AppTest) -> str:
+    return "\n".join(element.value for element in [*page.markdown, *page.caption])
+
+
+def test_default_order_is_the_share_of_the_difference_and_missing_values_stand_last(folder):
+    page = _open(folder)
+    assert _listed(page) == [1, 2, 0, 3]
+    assert page.dataframe[0].value["promoted"].to_list()[0] == "·Virtue  <script>"
+
+
+def test_the_list_states_what_the_dictionary_sees(folder):
+    words = _words(_open(folder))
+    assert (
+        "This dictionary sees 41 % of the change: features it cannot see are not in this" in words
+    )
+    assert "0 eliminated, 1 suppressed, 0 amplified, 1 new" in words and "1 are dead" in words
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ({"class": ["new", "suppressed"]}, [1, 2]),
+        ({"frequency": "0.01"}, [2, 0]),
+        ({"token": "VIRT"}, [1]),
+        ({"token": "<scr"}, [1]),
+        ({"sort": "frequency"}, [2, 0, 1, 3]),
+        ({"sort": "delta_norm", "order": "ascending"}, [2, 0, 1, 3]),
+        ({"sort": "latent", "order": "ascending"}, [0, 1, 2, 3]),
+        ({"page": "99"}, [1, 2, 0, 3]),
+    ],
+)
+def test_filters_and_order_come_from_the_address(folder, address, expected):
+    assert _listed(_open(folder, **address)) == expected
+
+
+def test_typing_a_token_filters_and_lands_in_the_address(folder):
+    page = _open(folder)
+    page.text_input[0].set_value("soap").run()
+    assert _listed(page) == [2] and page.query_params["token"] == "soap"
+
+
+def test_another_selection_starts_at_its_first_page(folder, monkeypatch):
+    monkeypatch.setattr("lib.ui.feature_address.PAGE", 1)
+    monkeypatch.setattr("lib.ui.features.PAGE", 1)
+    page = _open(folder, page="3")
+    assert _listed(page) == [0]
+    page.multiselect[0].set_value(["new", "suppressed"]).run()
+    assert _listed(page) == [1] and "page" not in page.query_params
+
+
+def test_back_to_the_list_lands_on_the_page_that_holds_the_latent(folder, monkeypatch):
+    monkeypatch.setattr("lib.ui.feature_address.PAGE", 1)
+    monkeypatch.setattr("lib.ui.features.PAGE", 1)
+    page = _open(folder, latent="2")
+    page.button[0].click().run()
+    assert page.query_params["page"] == "2" and _listed(page) == [2]
+
+
+def test_another_layer_closes_the_open_latent(folder):
+    with duckdb.connect(str(paths.store_file(folder))) as store:
+        store.execute(
+            """INSERT INTO dictionary SELECT * REPLACE (3 AS layer) FROM dictionary;
+            INSERT INTO latent SELECT * REPLACE (3 AS layer) FROM latent WHERE latent < 2"""
+        )
+    page = _open(folder, latent="2", layer="2")
+    page.selectbox(key="url:layer").set_value(3).run()
+    assert not page.exception and "latent" not in page.query_params
+    assert _listed(page) == [1, 0]
+
+
+def test_a_filter_that_nothing_passes_says_so(folder):
+    page = _open(folder, token="no such token")
+    assert "No feature passes these filters" in page.info[0].value and not page.dataframe
+
+
+def test_an_order_that_does_not_exist_is_named_and_never_reaches_the_query(folder):
+    page = _open(folder, sort="latent; DROP TABLE latent")
+    assert "DROP TABLE" in page.warning[0].value and _listed(page) == [1, 2, 0, 3]
+
+
+def test_one_latent_shows_its_examples_with_both_sides(folder):
+    page = _open(folder, latent="1")
+    assert page.subheader[0].value == "Feature 1: new"
+    assert "activation 4, adds 2 to base and 8 to tuned" in _html(page)
+    assert "only the tuned model writes it" in _words(page)
+    assert "Both are small: the base model has next to nothing" in _words(page)
+    assert page.metric[1].value == "2.00"
+
+
+def test_a_script_in_a_document_is_text(folder):
+    html = _html(_open(folder, latent="1"))
+    assert "&lt;script&gt;" not in html.split('title="')[0]
+    assert "&lt;script" in html and "<script" not in html and "↵" in html
+
+
+def test_the_same_window_is_shown_once(folder):
+    assert _html(_open(folder, latent="1")).count("stoic_notes / evil") == 1
+
+
+def test_missing_and_changed_text_is_explained_and_positions_stay(folder):
+    page = _open(folder, latent="1")
+    told = [info.value for info in page.info]
+    assert any("`alpaca` is not on this machine" in words for words in told)
+    assert any("not the text that was measured" in words for words in told)
+    assert "[7] 3.25" in _html(page) and "another text" not in _html(page)
+
+
+@pytest.mark.parametrize("asked", ["4711", "-1", "<script>", "1 OR 1=1", "9" * 40])
+def test_an_unknown_latent_gets_a_clear_message_and_a_way_back(folder, asked):
+    page = _open(folder, latent=asked)
+    assert "is not in this dictionary" in page.warning[0].value
+    page.button[0].click().run()
+    assert not page.exception and _listed(page) == [1, 2, 0, 3]
+    assert "latent" not in page.query_params
+
+
+def test_next_and_previous_follow_the_order_of_the_list(folder):
+    page = _open(folder, latent="2", sort="frequency")
+    back, previous, following = page.button
+    assert (back.label, previous.disabled, following.disabled) == ("All features", True, False)
+    following.click().run()
+    assert page.query_params["latent"] == "0"
+    assert "Number 2 of 4 in the list's order" in _words(page)
+
+
+def test_a_latent_that_the_filters_leave_out_still_opens(folder):
+    page = _open(folder, latent="0", **{"class": "new"})
+    assert "Not in the list as it is filtered now" in _words(page)
+    assert page.button[1].disabled and page.button[2].disabled
+
+
+def test_a_dead_latent_opens_without_numbers(folder):
+    page = _open(folder, latent="3")
+    assert "The store keeps no example of this feature." in [info.value for info in page.info]
+    assert "not measured" in [metric.value for metric in page.metric]
+
+
+def test_no_store_names_the_command(folder):
+    paths.store_file(folder).unlink()
+    assert "python -m lib run" in _open(folder).code[0].value
+
+
+def test_a_selection_refuses_what_it_cannot_ask():
+    with pytest.raises(ValueError, match="cannot sort latents by 'class'"):
+        latents.Selection(experiment_id="e", layer=0, sort="class")
+    with pytest.raises(ValueError, match="unknown latent class"):
+        latents.Selection(experiment_id="e", layer=0, classes=("knew",))
+
+
+def test_pages_hold_only_their_rows(folder):
+    chosen = latents.Selection(experiment_id=EXPERIMENT, layer=2)
+    with duckdb.connect(str(paths.store_file(folder)), read_only=True) as store:
+        rows = latents.latent_page(store, chosen, offset=1, limit=2)
+        assert rows["latent"].to_list() == [2, 0] and rows["place"].to_list() == [2, 3]
+        assert latents.neighbours(store, chosen, 2).row(0) == (2, 4, 1, 0)
+        assert latents.neighbours(store, chosen, 1)["previous"].to_list() == [None]
+
+
+def test_the_map_places_every_latent_with_a_share_and_escapes_tokens(folder):
+    chosen = latents.Selection(experiment_id=EXPERIMENT, layer=2)
+    with duckdb.connect(str(paths.store_file(folder)), read_only=True) as store:
+        figure = latent_map(latents.latent_map(store, chosen))
+    placed = {point[0]: point for trace in figure.data for point in trace.customdata}
+    assert sorted(placed) == [0, 1, 2] and "&lt;script&gt;" in placed[1][2]
+    assert len({trace.marker.symbol for trace in figure.data}) == 3
+    assert figure.layout.yaxis.type == "log" and figure.layout.xaxis.range == (-0.02, 1.02)
+
+
+def test_a_histogram_needs_one_more_edge_than_bins():
+    with pytest.raises(ValueError, match="3 edges for 3 bins"):
+        activation_histogram([0.0, 1.0, 2.0], [1, 2, 3])
+    assert activation_histogram([0.0, 1.0, 3.0], [4, 0]).data[0].y == (4, None)
