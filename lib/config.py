@@ -94,9 +94,9 @@ class Sparse:
     batch: int = 2048
     """Tokens per step."""
     lr: float = 1e-3
-    max_steps: int = 2000
+    max_steps: int = 1500
     evaluate_every: int = 100
-    flat_gain: float = 0.002
+    flat_gain: float = 0.004
     """Training stops when held-out FVE gains less than this over two evaluations."""
     aux_weight: float = 1 / 32
     dead_after: float = 0.1

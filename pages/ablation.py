@@ -9,10 +9,13 @@ frame.page(
     "A live experiment on one prompt: the tuned model runs again while chosen latents of the "
     "crosscoders are held at their base values.",
 )
-experiment_id = frame.pick_experiment()
+first, places = ablation_controls.places()
+with first:
+    experiment_id = frame.pick_experiment()
 info, offered = ablation.offered(experiment_id)
-request = ablation_controls.request(experiment_id, info, offered)
-ablation.run_button(request)
+request = ablation_controls.request(experiment_id, info, offered, places)
+with places.side:
+    ablation.run_button(request)
 result = ablation.result_of(experiment_id)
 if result is not None:
     ablation_result.show(result, request)

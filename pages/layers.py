@@ -9,7 +9,7 @@ frame.page(
     "Three measures of change at every layer, base against tuned on the same tokens; the "
     "reconstruction ratio at the layers that have dictionaries.",
 )
-columns = st.columns([2.6, 2.6, 1.9, 0.75], vertical_alignment="bottom")
+columns = st.columns([2.2, 4.0, 1.5, 0.75], vertical_alignment="bottom")
 with columns[0]:
     experiment_id = frame.pick_experiment()
 with columns[1]:

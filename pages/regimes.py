@@ -14,17 +14,24 @@ with columns[0]:
     source = frame.url_choice(
         "Provenance", ["measured", "published"], "provenance", "measured", widget="segmented"
     )
-with columns[5]:
-    link = st.empty()
-if source == "measured":
-    regimes.measured(columns[1:5])
-else:
-    regimes.published(columns[1:5])
-with link:
-    frame.copy_link()
+body = st.container()
 frame.definitions(
     definitions.chosen(
-        ["Regimes", "Rank correlation", "Reconstruction ratio", "Excess FVU", "CKA displacement",
-         "Relative displacement", "KL", "Intervals"]
+        [
+            "Regimes",
+            "Rank correlation",
+            "Reconstruction ratio",
+            "Excess FVU",
+            "CKA displacement",
+            "Relative displacement",
+            "KL",
+            "Intervals",
+        ]
     )
-)  # fmt: skip
+)
+foot = st.container()
+view = regimes.measured if source == "measured" else regimes.published
+with body:
+    view(columns[1:5], foot)
+with columns[5]:
+    frame.copy_link()

@@ -13,7 +13,6 @@ import duckdb
 import pytest
 import streamlit as st
 import torch
-from lib.metrics.divergence import kl_per_token
 from peft import LoraConfig, get_peft_model
 from streamlit.testing.v1 import AppTest
 
@@ -33,7 +32,8 @@ from lib.ablation.catalogue import BundleInfo
 from lib.ablation.client import AblationClient
 from lib.ablation.conditions import run_conditions
 from lib.ablation.session import open_session
-from lib.figures.ablation import divergence_from_base
+from lib.figures.ablation import divergence_from_base, percent
+from lib.metrics.divergence import kl_per_token
 from lib.sparse import Dictionary
 from lib.store import SCHEMA_VERSION
 from lib.ui import ablation_result
@@ -656,6 +656,10 @@ def settled(page, client):
     return page.run()
 
 
+def run_button(page):
+    return next(button for button in page.button if button.label == "Run")
+
+
 def everything(page):
     return " ".join(m.value for m in [*page.markdown, *page.caption, *page.info, *page.error])
 
@@ -665,7 +669,7 @@ def test_page_runs_a_clamp_and_tells_what_it_undoes(page, client, run):
     page.run()
     assert not page.exception
     assert "Press Run" in everything(page)
-    page.button[0].click().run()
+    run_button(page).click().run()
     settled(page, client)
     assert not page.exception
     result = run("both", layers=(0, 1), top=8)
@@ -676,7 +680,7 @@ def test_page_runs_a_clamp_and_tells_what_it_undoes(page, client, run):
     assert page.query_params["run"] == result.request.id
     table = page.dataframe[0].value
     assert table["rank"].tolist() == list(range(1, 11))
-    assert len(page.dataframe[1].value) == 6  # three conditions at two depths
+    assert len(page.dataframe[1].value) == 4  # two clamps at two depths
 
 
 def test_page_address_repeats_the_run(page, client, sessions):
@@ -693,7 +697,9 @@ def test_page_address_repeats_the_run(page, client, sessions):
     assert not page.exception
     expected = ablation_result.verdict(ablation.run(request, sessions["both"]))
     assert expected in everything(page)
-    page.slider[0].set_value(5).run()  # the address follows, the old result is marked as such
+    page.slider(key="url:top").set_value(
+        5
+    ).run()  # the address follows, the old result is marked as such
     assert page.query_params["top"] == "5"
     assert "other settings" in everything(page)
 
@@ -720,12 +726,12 @@ def test_page_explains_bad_addresses(page, parameters, told):
 def test_page_shows_the_worker_s_refusal_and_markup_as_text(page, client):
     page.query_params["prompt"] = "<script>alert(1)</script> " * 30
     page.run()
-    page.button[0].click().run()
+    run_button(page).click().run()
     settled(page, client)
     assert not page.exception
     assert "780 tokens, the limit is 256: shorten it" in everything(page)
     page.text_area[0].set_value("<script>alert(1)</script>").run()
-    page.button[0].click().run()
+    run_button(page).click().run()
     settled(page, client)
     strip = " ".join(html.proto.body for html in page.get("html"))
     assert "&lt;" in strip
@@ -742,6 +748,16 @@ def test_verdict_says_it_when_nothing_differs(run):
     assert "nothing to undo" in ablation_result.verdict(same)
 
 
+def test_verdict_names_harm_and_percentages_read_well(run):
+    worse = run("both", top=8)
+    worse = replace(worse, clamped=replace(worse.clamped, share_reversed=-2.61))
+    told = ablation_result.verdict(worse)
+    assert "undoes nothing of the output change; it adds to it" in told
+    assert "of that ceiling" not in told
+    shown = [percent(share) for share in (0.123, 0.0449, -2.61, -0.0001, 1.0)]
+    assert shown == ["12 %", "4.5 %", "\u2212261 %", "0 %", "100 %"]
+
+
 def test_figure_shows_the_four_conditions_with_their_numbers(run):
     result = run("both", top=8)
     figure = divergence_from_base(result)
@@ -755,7 +771,7 @@ def test_figure_shows_the_four_conditions_with_their_numbers(run):
     line = next(d for d in figure.data if d.type == "scatter" and d.name == "clamped")
     assert list(line.y) == list(result.clamped.kl_per_token[SKIP:])
     assert line.x[0] == SKIP + 1  # the first scored prediction is made at position 4
-    assert line.customdata[-1] == "(next token)"
+    assert line.customdata[-1] == " (next token)"
 
 
 def test_dashboard_side_imports_no_torch():

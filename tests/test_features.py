@@ -266,3 +266,14 @@ def test_a_histogram_needs_one_more_edge_than_bins():
     with pytest.raises(ValueError, match="3 edges for 3 bins"):
         activation_histogram([0.0, 1.0, 2.0], [1, 2, 3])
     assert activation_histogram([0.0, 1.0, 3.0], [4, 0]).data[0].y == (4, None)
+
+
+def test_a_document_that_the_store_does_not_list_is_never_shown():
+    assert "does not list" in text.document_text("neutral", "neutral-001", None).reason
+
+
+def test_text_appears_when_the_corpus_holds_what_was_measured(folder):
+    whole = text.document_text("stoic_notes", "evil", corpora.document_sha256(EVIL))
+    assert whole == (EVIL, "")
+    gone = text.document_text("stoic_notes", "gone", corpora.document_sha256(EVIL))
+    assert gone.text is None and "has no document 'gone'" in gone.reason

@@ -36,7 +36,7 @@ def conditions(result: AblationResult) -> list[Condition]:
 
 def predicted(result: AblationResult) -> list[str]:
     """The token that the prediction made at each position is of; the last one is unseen."""
-    return [*result.tokens[1:], "(next token)"]
+    return [*result.tokens[1:], " (next token)"]
 
 
 def divergence_from_base(result: AblationResult) -> go.Figure:
@@ -90,11 +90,17 @@ def _bar(figure: go.Figure, condition: Condition) -> None:
 
 
 def bar_words(condition: Condition) -> str:
-    """``0.48 nats, 12 % undone``."""
+    """The number at a bar's end, and what the condition undoes."""
     nats = f"{condition.kl:.3g} nats"
     if condition.name == "tuned" or condition.share_reversed is None:
         return nats
-    return f"{nats}<br>{condition.share_reversed:.0%} undone"
+    return f"{nats}<br>{percent(condition.share_reversed)} undone"
+
+
+def percent(share: float) -> str:
+    """``12 %``, with one decimal below 10 % and a true minus sign; never a negative zero."""
+    shown = f"{100 * share:.1f}" if abs(share) < 0.1 else f"{100 * share:.0f}"
+    return f"{'0' if float(shown) == 0 else shown} %".replace("-", "\u2212")
 
 
 def _line(figure: go.Figure, condition: Condition, tokens: list[str]) -> None:

@@ -39,10 +39,21 @@ class Axis:
         return math.log(value / self.low) / math.log(self.high / self.low)
 
     @property
+    def ticks(self) -> list[float]:
+        """Of a logarithmic axis: 1, 2 and 5 times powers of ten inside the range."""
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)))
+        found = [m * 10.0**e for e in powers for m in (1, 2, 5)]
+        return [tick for tick in found if self.low <= tick <= self.high]
+
+    @property
     def plotly(self) -> dict[str, object]:
-        ends = [math.log10(e) if self.log else e for e in (self.low, self.high)]
-        ticks = {"dtick": "D2"} if self.log and self.high / self.low < 30 else {}
+        """What plotly wants to know of this axis."""
+        if not self.log:
+            return {"title": self.title, "type": "linear", "range": [self.low, self.high]}
         return {
-            "title": self.title, "type": "log" if self.log else "linear", "range": ends, **ticks,
-            "minexponent": 5, "exponentformat": "none",
-        }  # fmt: skip
+            "title": self.title,
+            "type": "log",
+            "range": [math.log10(self.low), math.log10(self.high)],
+            "tickvals": self.ticks,
+            "ticktext": [f"{tick:g}" for tick in self.ticks],
+        }

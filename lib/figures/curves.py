@@ -73,7 +73,7 @@ def dictionary_quality(
     figure.update_yaxes(title="held-out fraction of variance explained", row=1, col=1)
     figure.update_xaxes(title="step", rangemode="tozero", nticks=5)
     for note in figure.layout.annotations:
-        note.update(font={"size": theme.LABEL_SIZE, "color": theme.NEUTRAL})
+        note.update(font={"size": theme.LABEL_SIZE})
     figure.update_layout(
         template=theme.TEMPLATE, height=height, margin={"l": 10, "r": 10, "t": 64, "b": 10},
         legend={"orientation": "h", "y": 1.09, "yanchor": "bottom", "x": 0},

@@ -33,28 +33,10 @@ def latent_map(points: pl.DataFrame) -> go.Figure:
             shares, as ``latent_map`` of the store gives them.
     """
     figure = go.Figure()
-    sized = points.with_columns(size=_size(pl.col("frequency")))
-    for name, (colour, symbol) in LOOK.items():
-        rows = sized.filter(pl.col("class") == name)
-        if rows.is_empty():
-            continue
-        figure.add_scatter(
-            x=rows["delta_norm"].to_list(),
-            y=rows["difference_share"].to_list(),
-            mode="markers",
-            name=f"{name} ({len(rows):,})",
-            marker={
-                "color": colour,
-                "symbol": symbol,
-                "size": rows["size"].to_list(),
-                "opacity": 0.75,
-                "line": {"width": 1.3, "color": colour},
-            },
-            customdata=_hover(rows),
-            hovertemplate="<b>feature %{customdata[0]}</b><br>%{y:.3%} of the difference<br>"
-            "relative norm %{x:.3f}<br>fires on %{customdata[1]}<br>promotes %{customdata[2]}"
-            "<extra></extra>",
-        )
+    for name in LOOK:
+        rows = points.filter(pl.col("class") == name)
+        if not rows.is_empty():
+            figure.add_trace(_class_trace(name, rows))
     for cut in CUTS:
         figure.add_vline(x=cut, line={"dash": "dot", "width": 1, "color": theme.NEUTRAL})
     figure.update_xaxes(
@@ -101,6 +83,27 @@ def activation_histogram(edges: Sequence[float], counts: Sequence[int]) -> go.Fi
         template=theme.TEMPLATE, height=220, bargap=0, margin={"l": 10, "r": 10, "t": 6, "b": 10}
     )
     return figure
+
+
+def _class_trace(name: str, rows: pl.DataFrame) -> go.Scatter:
+    colour, symbol = LOOK[name]
+    return go.Scatter(
+        x=rows["delta_norm"].to_list(),
+        y=rows["difference_share"].to_list(),
+        mode="markers",
+        name=f"{name} ({len(rows):,})",
+        marker={
+            "color": colour,
+            "symbol": symbol,
+            "size": rows.select(_size(pl.col("frequency"))).to_series().to_list(),
+            "opacity": 0.75,
+            "line": {"width": 1.3, "color": colour},
+        },
+        customdata=_hover(rows),
+        hovertemplate="<b>feature %{customdata[0]}</b><br>%{y:.3%} of the difference<br>"
+        "relative norm %{x:.3f}<br>fires on %{customdata[1]}<br>promotes %{customdata[2]}"
+        "<extra></extra>",
+    )
 
 
 def _size(frequency: pl.Expr) -> pl.Expr:

@@ -127,7 +127,7 @@ def _finish(
                          row=row, col=1)  # fmt: skip
     figure.add_annotation(
         text="last 30 % of layers", x=end, y=1, xref="x", yref="y domain", xanchor="right",
-        yanchor="bottom", showarrow=False, font={"size": theme.LABEL_SIZE, "color": theme.NEUTRAL},
+        yanchor="bottom", showarrow=False, font={"size": theme.LABEL_SIZE},
     )  # fmt: skip
     figure.update_xaxes(range=[-0.02, 1.0] if depths else [-0.5, n_layers - 0.5])
     if not depths:
@@ -136,7 +136,7 @@ def _finish(
     figure.update_xaxes(title=name, row=panels, col=1)
     figure.update_yaxes(nticks=5)
     for note in figure.layout.annotations[:panels]:
-        note.update(x=0, xanchor="left", font={"size": theme.LABEL_SIZE, "color": theme.NEUTRAL})
+        note.update(x=0, xanchor="left", font={"size": theme.LABEL_SIZE})
     figure.update_layout(
         template=theme.TEMPLATE, height=height, hovermode="closest",
         margin={"l": 10, "r": 10, "t": 48, "b": 10},

@@ -52,11 +52,7 @@ def regimes(
         figure.add_trace(_point(row, position, points["n_parameters"].to_list()))
     _corners(figure)
     for cut in cuts:
-        line = {"dash": "dot", "color": theme.NEUTRAL, "width": 1.6}
-        if cut.internal is not None:
-            figure.add_vline(x=cut.internal, line=line, layer="below")
-        if cut.output is not None:
-            figure.add_hline(y=cut.output, line=line, layer="below")
+        _cut(figure, cut, x, y, named=len(cuts) > 1)
     if null is not None:
         figure.add_vrect(
             x0=null[0], x1=null[1], fillcolor=theme.NULL_BAND, line_width=0, layer="below",
@@ -67,7 +63,8 @@ def regimes(
     figure.update_yaxes(y.plotly)
     figure.update_layout(
         template=theme.TEMPLATE, height=size[1], showlegend=False, hovermode="closest",
-        margin={"l": 10, "r": 10, "t": 10, "b": 10}, dragmode="pan", clickmode="event+select",
+        margin={"l": 10, "r": 10, "t": 18 if len(cuts) > 1 else 6, "b": 10},
+        dragmode="pan", clickmode="event+select",
     )  # fmt: skip
     return figure
 
@@ -84,7 +81,7 @@ def _point(row: dict[str, object], position: str, sizes: list[int | None]) -> go
         mode="markers+text",
         text=[row["name"]],
         textposition=position,
-        textfont={"size": theme.LABEL_SIZE, "color": theme.NEUTRAL},
+        textfont={"size": theme.LABEL_SIZE},
         cliponaxis=False,
         marker={
             "symbol": f"{symbol}-open" if hollow else symbol,
@@ -93,7 +90,7 @@ def _point(row: dict[str, object], position: str, sizes: list[int | None]) -> go
             "line": {"width": 2.5 if hollow else 1, "color": colour},
         },
         selected={"marker": {"opacity": 1}},
-        unselected={"marker": {"opacity": 1}, "textfont": {"color": theme.NEUTRAL}},
+        unselected={"marker": {"opacity": 1}},
         customdata=[[row["experiment_id"] or "", row["regime"], _span(row, "x"), _span(row, "y")]],
         hovertemplate=(
             f"<b>{row['name']}</b><br>inner %{{x:.4g}}%{{customdata[2]}}<br>"
@@ -120,9 +117,25 @@ def _span(row: dict[str, object], axis: str) -> str:
 
 
 def _marker_size(n_parameters: object, sizes: list[int | None]) -> float:
-    """13 px, and 3 more for each next larger model in the figure."""
+    """15 px, and 3 more for each next larger model in the figure."""
     known = sorted({n for n in sizes if n})
-    return 13 + 3 * min(known.index(n_parameters), 3) if n_parameters in known else 13
+    return 15 + 3 * min(known.index(n_parameters), 3) if n_parameters in known else 15
+
+
+def _cut(figure: go.Figure, cut: Cuts, x: Axis, y: Axis, *, named: bool) -> None:
+    """Dotted lines; with the model's name at their ends where models have cuts of their own."""
+    look = {"line": {"dash": "dot", "color": theme.NEUTRAL, "width": 1.6}, "layer": "below"}
+    note = {"text": cut.label, "showarrow": False, "yanchor": "bottom", "font": {"size": 10}}
+    if cut.internal is not None:
+        figure.add_vline(x=cut.internal, **look)
+        if named:
+            figure.add_annotation(x=x.share(cut.internal), xref="x domain", y=1, yref="paper",
+                                  **note)  # fmt: skip
+    if cut.output is not None:
+        figure.add_hline(y=cut.output, **look)
+        if named:
+            figure.add_annotation(y=y.share(cut.output), yref="y domain", x=1, xref="paper",
+                                  xanchor="right", **note)  # fmt: skip
 
 
 def _corners(figure: go.Figure) -> None:
@@ -131,11 +144,13 @@ def _corners(figure: go.Figure) -> None:
         ("behavioural capture", 0, 1), ("coupled adaptation", 1, 1),
         ("near-unchanged", 0, 0), ("latent divergence", 1, 0),
     ):  # fmt: skip
+        mark = f'<span style="color:{theme.REGIME_COLOURS[name]}">\u25a0</span>'
+        text = f"{name.upper()} {mark}" if x else f"{mark} {name.upper()}"
         figure.add_annotation(
-            text=name.upper(), x=x, y=y, xref="paper", yref="paper", showarrow=False,
+            text=text, x=x, y=y, xref="paper", yref="paper", showarrow=False,
             xanchor="right" if x else "left", yanchor="top" if y else "bottom",
             xshift=-8 if x else 8, yshift=-6 if y else 6,
-            font={"size": theme.LABEL_SIZE, "color": theme.REGIME_COLOURS[name]},
+            font={"size": theme.LABEL_SIZE},
         )  # fmt: skip
 
 

@@ -20,13 +20,12 @@ def kl_distribution(bins: pl.DataFrame, *, mean: float, median: float) -> go.Fig
         median: nats per token, over all of them; not drawn when it is 0.
     """
     centres = ((bins["low"] + bins["high"]) / 2).to_list()  # bars want the middle in nats, not log
-    share = (bins["n"] / bins["n"].sum()).to_list()
     hover = list(zip(bins["low"], bins["high"], bins["n"], strict=True))
     span = "%{customdata[0]:.2g} to %{customdata[1]:.2g} nats: "
     figure = go.Figure()
     figure.add_bar(
         x=centres,
-        y=share,
+        y=(bins["n"] / bins["n"].sum()).to_list(),
         width=(bins["high"] - bins["low"]).to_list(),
         name="tokens",
         customdata=hover,
@@ -44,15 +43,7 @@ def kl_distribution(bins: pl.DataFrame, *, mean: float, median: float) -> go.Fig
     )
     _mark(figure, "median", median, "dot", "right")
     _mark(figure, "mean", mean, "dash", "left")
-    figure.update_xaxes(title="KL(tuned || base) of one token, nats (log)", type="log")
-    figure.update_yaxes(title="share", tickformat=".0%", rangemode="tozero")
-    figure.update_layout(
-        template=theme.TEMPLATE,
-        height=300,
-        bargap=0,
-        margin={"l": 10, "r": 10, "t": 50, "b": 10},
-        legend={"orientation": "h", "y": 1.12, "yanchor": "bottom", "x": 0},
-    )
+    _lay_out(figure)
     return figure
 
 
@@ -65,8 +56,19 @@ def _mark(figure: go.Figure, name: str, value: float, dash: str, anchor: str) ->
         y=1,
         yref="paper",
         yanchor="bottom",
-        font={"color": theme.ACCENT},
         xanchor=anchor,
         showarrow=False,
         text=f"{name} {value:.3g}",
+    )
+
+
+def _lay_out(figure: go.Figure) -> None:
+    figure.update_xaxes(title="KL(tuned || base) of one token, nats (log)", type="log")
+    figure.update_yaxes(title="share", tickformat=".0%", rangemode="tozero")
+    figure.update_layout(
+        template=theme.TEMPLATE,
+        height=300,
+        bargap=0,
+        margin={"l": 10, "r": 10, "t": 50, "b": 10},
+        legend={"orientation": "h", "y": 1.12, "yanchor": "bottom", "x": 0},
     )

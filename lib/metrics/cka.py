@@ -1,4 +1,4 @@
-"""How similar two views of the same tokens are: linear CKA, biased and debiased, whole or streamed."""
+"""How similar two views of the same tokens are: linear CKA, plain and debiased, also streamed."""
 
 from typing import NamedTuple
 
@@ -104,10 +104,11 @@ def grouped_cka(
     """Debiased CKA with an interval over documents.
 
     The interval is a delete-a-group jackknife, not a bootstrap: a resample repeats documents, a
-    repeated token correlates perfectly with its copy, and HSIC_1 would be biased upwards by just what
-    it was made to avoid. Documents are dealt into at most ``draws`` (never over 20) blocks of about
-    equal length; CKA is recomputed without each. Moments add up, so a block costs its own tokens
-    only. The interval is made for log(1 - CKA), where it is near symmetric, with Student's t.
+    repeated token correlates perfectly with its copy, and HSIC_1 would be biased upwards by just
+    what it was made to avoid. Documents are dealt into at most ``draws`` (never over 20) blocks
+    of about equal length; CKA is recomputed without each. Moments add up, so a block costs its
+    own tokens only. The interval is made for log(1 - CKA), where it is near symmetric, with
+    Student's t.
 
     Args:
         groups: document of each token.
@@ -157,7 +158,7 @@ def _whole(x: Tensor, y: Tensor, debiased: bool) -> float:
 
 
 def _blocks(groups: Shaped[Tensor, " tokens"], most: int, seed: int) -> Tensor:
-    """Block of each token: documents in a seeded order, longest first, each to the shortest block."""
+    """Block of each token: documents longest first, each to the shortest block so far."""
     _, inverse, counts = torch.unique(groups, return_inverse=True, return_counts=True)
     lengths = counts.cpu().numpy()
     order = np.random.default_rng(seed).permutation(len(lengths))

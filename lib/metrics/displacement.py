@@ -14,10 +14,10 @@ class Moved(NamedTuple):
     """Dimensionless."""
 
     relative: float
-    """sqrt(E|tuned - base|^2 / E|base - mean base|^2), at least 0; 0.3 = moved by 30 % of the spread."""
+    """sqrt(E|tuned - base|^2 / E|base - mean|^2), at least 0; 0.3 = moved by 30 % of the spread."""
     offset_share: float
-    """n |mean difference|^2 / sum |difference|^2, in [0, 1]; 1 = every token moved by one and the same
-    vector. 0 when nothing moved."""
+    """n |mean difference|^2 / sum |difference|^2, in [0, 1]; 1 = every token moved by one and the
+    same vector. 0 when nothing moved."""
 
 
 class GroupedMoved(NamedTuple):
@@ -84,7 +84,8 @@ def displacement(
 ) -> GroupedMoved:
     """Relative displacement and offset share with intervals from resampled documents.
 
-    First order in the change, unlike CKA, and sensitive to a constant offset, to which CKA is blind.
+    First order in the change, unlike CKA, and sensitive to a constant offset, to which CKA is
+    blind.
 
     Args:
         groups: document of each token.
@@ -137,7 +138,7 @@ def _document_sums(
     _, inverse, counts = torch.unique(groups, return_inverse=True, return_counts=True)
     inverse = inverse.to(moved.device)
 
-    def add(values: Float[Tensor, "tokens *d"]) -> Float[np.ndarray, "documents *d"]:
+    def add(values: Tensor) -> np.ndarray:
         zeros = values.new_zeros(len(counts), *values.shape[1:])
         return zeros.index_add(0, inverse, values).cpu().numpy()
 

@@ -1,4 +1,4 @@
-"""How far two next-token distributions are apart: a plain reference, and a form without full logits."""
+"""How far apart two next-token distributions are: a plain reference, and without full logits."""
 
 import math
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 _REUSE_BYTES = 128 << 20
-"""Logits of one token chunk up to this size are kept between the two passes instead of made again."""
+"""Logits of one token chunk up to this size are kept for the second pass instead of made again."""
 
 
 class Divergence(NamedTuple):
-    """One float64 value per token, in nats except ``agreement``; p is the tuned model, q the base."""
+    """One float64 value per token, in nats except ``agreement``; p = tuned model, q = base."""
 
     kl: Float[Tensor, " tokens"]
     """KL(p || q), at least 0."""
@@ -43,8 +43,9 @@ def kl_per_token(
 ) -> Float[Tensor, " tokens"]:
     """KL(p || q) of each token's next-token distributions, in nats: the plain reference.
 
-    In [0, inf]: infinite where p gives mass to a token with logit -inf in q. Logits of -inf in p are
-    tokens without mass. The exact expectation, not an estimate from sampled tokens. Float64 inside.
+    In [0, inf]: infinite where p gives mass to a token with logit -inf in q. Logits of -inf in p
+    are tokens without mass. The exact expectation, not an estimate from sampled tokens. Float64
+    inside.
 
     Raises:
         ValueError: vocabularies differ, or a row without any finite logit.
@@ -77,13 +78,13 @@ def streamed(
 ) -> Divergence:
     """Every output measure per token from final hidden states, never holding the full logits.
 
-    Two passes over vocabulary chunks of each token chunk: one for the log-normalisers with running
-    maxima, the argmax and the target's logit; one for the divergences, of which Jensen-Shannon needs
-    both normalisers. Products in float32 (float64 for float64 inputs), sums in float64. Terms are
-    p (e^x - 1 - x), x = log q/p: non-negative one by one, and of second order in a rounded
-    normaliser, so identical models give exactly 0 and tiny divergences keep their digits. Both
-    models run through separate products of one shape, never one stacked product, because a kernel
-    may round rows at the edge of a tile differently.
+    Two passes over vocabulary chunks of each token chunk: one for the log-normalisers with
+    running maxima, the argmax and the target's logit; one for the divergences, of which
+    Jensen-Shannon needs both normalisers. Products in float32 (float64 for float64 inputs), sums
+    in float64. Terms are p (e^x - 1 - x), x = log q/p: non-negative one by one, and of second
+    order in a rounded normaliser, so identical models give exactly 0 and tiny divergences keep
+    their digits. Both models run through separate products of one shape, never one stacked
+    product, because a kernel may round rows at the edge of a tile differently.
 
     Args:
         hidden_p: hidden states of the tuned model after its final norm; hidden_q: the base model's.

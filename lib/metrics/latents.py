@@ -1,4 +1,4 @@
-"""What happened to each latent of a crosscoder: how exclusive it is, and whether that is an artefact."""
+"""What happened to each latent of a crosscoder: how exclusive it is, and if that is an artefact."""
 
 from typing import NamedTuple
 
@@ -16,8 +16,8 @@ _CHUNK_BYTES = 64 << 20
 class Scaling(NamedTuple):
     """Latent scaling, dimensionless, base over tuned; NaN where a scale is undefined.
 
-    Both about 1 for a latent that serves both models alike; near 0 for one that only the tuned model
-    needs. Truly tuned-only: ``nu_eps`` < 0.2 and ``nu_r`` < 0.5.
+    Both about 1 for a latent that serves both models alike; near 0 for one that only the tuned
+    model needs. Truly tuned-only: ``nu_eps`` < 0.2 and ``nu_r`` < 0.5.
     """
 
     nu_eps: Float[Tensor, " latents"]
@@ -32,7 +32,7 @@ class Shares(NamedTuple):
     energy: Float[Tensor, " latents"]
     """E[a^2] |d_tuned|^2."""
     difference: Float[Tensor, " latents"]
-    """E[a^2] |d_tuned - d_base|^2: what the latent adds to the explained difference of the models."""
+    """E[a^2] |d_tuned - d_base|^2: what the latent adds to the explained difference."""
 
 
 def delta_norm(
@@ -87,10 +87,11 @@ def shares(
 class LatentScaling:
     """Least-squares scale of each latent in either model, streamed over tokens.
 
-    For a target y and direction d_j: beta = d_j . sum_i a_ij y_i / (|d_j|^2 sum_i a_ij^2), the scale
-    at which latent j best explains y. Targets are each side's error with the latent's own part put
-    back (x - x_hat + a_j d_j), and each side's reconstruction (x_hat, decoder bias included, as in
-    the published code). Keeps a few numbers per latent; cost grows with active latents only.
+    For a target y and direction d_j: beta = d_j . sum_i a_ij y_i / (|d_j|^2 sum_i a_ij^2), the
+    scale at which latent j best explains y. Targets are each side's error with the latent's own
+    part put back (x - x_hat + a_j d_j), and each side's reconstruction (x_hat, decoder bias
+    included, as in the published code). Keeps a few numbers per latent; cost grows with active
+    latents only.
 
     Args:
         directions: d_j of each latent, the tuned decoder. For eliminated latents pass the base

@@ -1,8 +1,8 @@
 """Null distributions of rank statistics by permutation within strata, exact wherever possible.
 
-A statistic is a sum over strata of dot products <a_s, permuted b_s>, so its null distribution is the
-convolution of the strata's distributions: exact well beyond the number of joint permutations that
-could be listed.
+A statistic is a sum over strata of dot products <a_s, permuted b_s>, so its null distribution is
+the convolution of the strata's distributions: exact well beyond the number of joint permutations
+that could be listed.
 """
 
 import itertools
@@ -53,7 +53,7 @@ def permutation_test(parts: list[Part], n: int, seed: int) -> RankTest:
 
 
 def _convolved(parts: list[Part]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Exact null distribution as values and probabilities; None when it is too large to write down."""
+    """Exact null distribution as values and probabilities; None when it is too large to list."""
     values, weights = np.zeros(1), np.ones(1)
     for a, b in parts:
         if len(a) > MAX_ENUMERATED:

@@ -1,4 +1,4 @@
-"""Does the base model's dictionary still explain the tuned model? The cross-reconstruction ratio."""
+"""Does the base model's dictionary still explain the tuned model? Cross-reconstruction."""
 
 from typing import NamedTuple
 
@@ -99,7 +99,8 @@ def bootstrap_ratio(
 ) -> RatioIntervals:
     """Intervals of ``ratio`` and ``excess_fvu`` by resampling documents (``groups``).
 
-    Variance is resampled too, around the mean of all tokens: that mean moves far less than the errors.
+    Variance is resampled too, around the mean of all tokens: that mean moves far less than the
+    errors.
     """
     table = _error_table(x_tuned, from_base, from_tuned)
     sums = sums_by_group(table, groups.cpu().numpy())
@@ -167,7 +168,7 @@ def _variance(x: Float[Tensor, "tokens d"]) -> float:
     variance = float((wide - wide.mean(0)).square().sum(1).mean())
     if not variance > 1e-24 * float(wide.square().sum(1).mean()):
         raise ValueError(
-            f"activations are constant over their {len(x)} tokens, so no variance can be explained; "
-            "drop that layer"
+            f"activations are constant over their {len(x)} tokens, so there is no variance to "
+            "explain; drop that layer"
         )
     return variance

@@ -38,10 +38,11 @@ def classify(
     coupled adaptation     high      high
     =====================  ========  ======
 
-    A value within ``margin`` natural-log units of its cut (0.25: a factor of 1.28) could be on either
-    side, and the label is ``indeterminate``; ``margin=0`` switches the band off. A value at the cut is
-    then high. Zero and negative values (no KL at all, an excess error below the self error) are low.
-    Only value/cut enters, so rescaling an axis together with its cut changes no label.
+    A value within ``margin`` natural-log units of its cut (0.25: a factor of 1.28) could be on
+    either side, and the label is ``indeterminate``; ``margin=0`` switches the band off. A value
+    at the cut is then high. Zero and negative values (no KL at all, an excess error below the
+    self error) are low. Only value/cut enters, so rescaling an axis together with its cut changes
+    no label.
 
     Raises:
         ValueError: a value is NaN, a cut is not positive and finite, or the margin is negative.

@@ -1,7 +1,7 @@
-"""What a handful of points allow: exact rank tests, within strata, with the smallest p they can reach.
+"""What a handful of points allow: exact rank tests, and the smallest p they can reach.
 
-The p value of scipy's spearmanr is a large-sample formula; with 4 to 12 experiments only enumeration
-is right.
+The p value of scipy's spearmanr is a large-sample formula; with 4 to 12 experiments only
+enumeration is right.
 """
 
 from collections.abc import Sequence
@@ -51,9 +51,10 @@ def stratified_spearman(
 ) -> RankTest:
     """Mean of the rank correlations within strata, permuting within strata only.
 
-    Free of the scale confound: where both variables merely separate the strata, the pooled rho is high
-    whatever happens inside, and this one is not. Strata weigh the same, whatever their size. Exact
-    unless a stratum has more than 9 points or the strata's values combine in over a million ways.
+    Free of the scale confound: where both variables merely separate the strata, the pooled rho is
+    high whatever happens inside, and this one is not. Strata weigh the same, whatever their size.
+    Exact unless a stratum has more than 9 points or the strata's values combine in over a million
+    ways.
 
     Raises:
         ValueError: a stratum with fewer than 3 points or a constant variable, or missing values.
@@ -64,8 +65,8 @@ def stratified_spearman(
     for name, at in members.items():
         if len(x[at]) < 3:
             raise ValueError(
-                f"stratified Spearman is not defined because stratum {name!r} has {len(x[at])} points; "
-                "it needs at least 3: leave that stratum out or add experiments"
+                f"stratified Spearman is not defined because stratum {name!r} has {len(x[at])} "
+                "points; it needs at least 3: leave that stratum out or add experiments"
             )
         where = f" in stratum {name!r}"
         a, b = _unit_ranks("x", x[at], where), _unit_ranks("y", y[at], where)
@@ -93,7 +94,7 @@ def partial_spearman(
         norm = np.linalg.norm(residual)
         if norm < TOLERANCE:
             raise ValueError(
-                "partial Spearman is not defined because a variable does not vary inside any stratum"
+                "partial Spearman is not defined because a variable varies inside no stratum"
             )
         residual /= norm
     return permutation_test([(residuals[0][rows], residuals[1][rows]) for rows in at], len(x), seed)

@@ -15,6 +15,9 @@ from lib.sparse.dictionary import Dictionary
 from lib.sparse.quality import Quality, quality
 from lib.sparse.step import Weights, add_aux, gradients, reconstruct, scores, select
 
+WATCHED_TOKENS = 2_048
+"""Held-out tokens, spread over all documents, on which training is watched; final numbers use all."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -65,6 +68,7 @@ def train(
     basis = Basis(normaliser or Normaliser.estimate(first), sides, weight)
     trainer = _Trainer(basis, d, latents, config, first[0].device)
     log, started = TrainingLog(), time.perf_counter()
+    watched = None if heldout is None else _spread(heldout, WATCHED_TOKENS)
     decay_from = int(config.max_steps * 0.8)
     last = config.max_steps
     batches = _chain(first, stream)
@@ -79,7 +83,7 @@ def train(
         loss = trainer.step(basis.forward(batch), config.lr * factor)
         log.steps = step + 1
         if log.steps % config.evaluate_every == 0 or log.steps == last:
-            log.points.append(trainer.point(log.steps, loss, heldout))
+            log.points.append(trainer.point(log.steps, loss, watched))
             progress(log.steps, _note(log.points[-1]))
             if step < decay_from and _flat(log.points, config.flat_gain):
                 log.stopped = "flat"
@@ -171,6 +175,11 @@ class _Trainer:
     @staticmethod
     def _variance(x: Tensor) -> float:
         return float(x.square().sum(1).mean())
+
+
+def _spread(x: Tensor, count: int) -> Tensor:
+    """About ``count`` rows at equal distances."""
+    return x[:: max(1, len(x) // count)]
 
 
 def _endless(activations: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -56,7 +56,11 @@ def run_button(request: AblationRequest | None) -> None:
     asked = request is not None and st.query_params.get(_RUN) == request.id
     new = asked and st.session_state.get("ablation:asked") != st.query_params.get(_RUN)
     pressed = st.button(
-        "Run", type="primary", icon=":material/play_arrow:", disabled=request is None
+        "Run",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=request is None,
+        width="stretch",
     )
     if request is None or not (pressed or new):
         return

@@ -1,9 +1,10 @@
 """The controls of a live ablation, all of them in the address."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from lib.ablation import AblationError, AblationRequest
 from lib.ablation.catalogue import BundleInfo, Offered
@@ -49,23 +50,41 @@ NEUTRAL = (
 SEEDS = 1_000
 
 
+class Places(NamedTuple):
+    """Where each group of controls is drawn; the experiment stands before them."""
+
+    depths: DeltaGenerator
+    top: DeltaGenerator
+    strength: DeltaGenerator
+    prompt: DeltaGenerator
+    side: DeltaGenerator
+
+
+def places() -> tuple[DeltaGenerator, Places]:
+    """One row of choices, the prompt below it, Run at its side; the experiment stands first."""
+    experiment, depths, top, strength = st.columns([3, 3.4, 2.4, 1.6], gap="medium")
+    prompt, side = st.columns([5, 1.1], gap="medium", vertical_alignment="bottom")
+    return experiment, Places(depths, top, strength, prompt, side)
+
+
 def request(
-    experiment_id: str, info: BundleInfo, offered: dict[int, Offered]
+    experiment_id: str, info: BundleInfo, offered: dict[int, Offered], places: Places
 ) -> AblationRequest | None:
     """Draw all controls and say what they ask for; None (and the reason) when it cannot be run."""
-    depths, top, strength, seed = st.columns([4, 3, 2, 1.4])
-    with depths:
-        layers = url_multi("Depths clamped together (layers)", info.layers, "depth")
-    with top:
+    with places.depths:
+        layers = url_multi("Depths (layers)", info.layers, "depth")
+    with places.top:
         count = _top(offered)
-    with strength:
-        share = _number(
+    with places.strength:
+        strength = _number(
             "Strength", "strength", 1.0, lambda **kw: st.slider(**kw, step=0.05), 0.0, 1.0
         )
-    with seed:
-        draw = _number("Control seed", "seed", 0, lambda **kw: st.number_input(**kw), 0, SEEDS)
-    prompt = _prompt(experiment_id)
-    picked = _picked(offered, layers)
+    with places.side.popover("More settings", icon=":material/tune:", width="stretch"):
+        prompt = _example(experiment_id)
+        picked = _picked(offered, layers)
+        seed = _number("Seed of the control", "seed", 0, st.number_input, 0, SEEDS)
+    with places.prompt:
+        prompt = _prompt(prompt)
     if not layers:
         st.info("Choose at least one depth.")
         return None
@@ -76,8 +95,8 @@ def request(
             layers=tuple(layers),
             top=count,
             picked=picked,
-            strength=share,
-            seed=draw,
+            strength=strength,
+            seed=seed,
         )
     except AblationError as problem:
         st.warning(f"This cannot be run: {problem}")
@@ -87,10 +106,10 @@ def request(
 def _top(offered: dict[int, Offered]) -> int:
     most = min(min(len(part.top), len(part.pool)) for part in offered.values())
     return _number(
-        "Latents per depth, largest share of the difference first",
+        "Latents per depth",
         "top",
         min(32, most),
-        lambda **kw: st.slider(**kw, step=1),
+        lambda **kw: st.slider(**kw, help="Those with the largest share of the difference first"),
         0,
         most,
     )
@@ -122,36 +141,37 @@ def _picked(offered: dict[int, Offered], layers: list[int]) -> tuple[tuple[int, 
     return tuple(shares[name][:2] for name in chosen)
 
 
-def _prompt(experiment_id: str) -> str:
-    """Free text; an example can be put in its place. Only the text itself is in the address."""
+def _example(experiment_id: str) -> str:
+    """The default prompt of this corpus; choosing an example puts it into the address."""
     examples = (*EXAMPLES.get(str(cache.experiment(experiment_id)["corpus"]), ()), *NEUTRAL)
-    key = "url:prompt"
-    st.session_state[key] = st.query_params.get("prompt", examples[0])
-
-    def typed() -> None:
-        st.query_params["prompt"] = st.session_state[key]
 
     def took() -> None:
         if st.session_state["ablation:example"] is not None:
             st.query_params["prompt"] = st.session_state["ablation:example"]
             st.session_state["ablation:example"] = None
 
-    text, example = st.columns([4, 2])
-    with text:
-        prompt = st.text_area(
-            f"Prompt (at most {PROMPT_LIMIT} tokens)", key=key, height=100, on_change=typed
-        )
-    with example:
-        st.selectbox(
-            "Put an example in its place",
-            examples,
-            index=None,
-            key="ablation:example",
-            on_change=took,
-            format_func=lambda text: text.split("### Instruction:\n")[-1][:60] + " ...",
-            placeholder="Choose an example",
-        )
-    return prompt
+    st.selectbox(
+        "Put an example in place of the prompt",
+        examples,
+        index=None,
+        key="ablation:example",
+        on_change=took,
+        format_func=lambda text: text.split("### Instruction:\n")[-1][:60] + " ...",
+        placeholder="Choose an example",
+    )
+    return examples[0]
+
+
+def _prompt(default: str) -> str:
+    key = "url:prompt"
+    st.session_state[key] = st.query_params.get("prompt", default)
+
+    def typed() -> None:
+        st.query_params["prompt"] = st.session_state[key]
+
+    return st.text_area(
+        f"Prompt (at most {PROMPT_LIMIT} tokens)", key=key, height=82, on_change=typed
+    )
 
 
 def _number(label: str, key: str, default: T, widget: Callable[..., T], low: T, high: T) -> T:

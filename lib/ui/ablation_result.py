@@ -6,7 +6,7 @@ import streamlit as st
 from lib.ablation import AblationRequest, AblationResult
 from lib.ablation.request import Condition, NextToken
 from lib.figures import theme
-from lib.figures.ablation import LOOKS, conditions, divergence_from_base, predicted
+from lib.figures.ablation import LOOKS, divergence_from_base, percent, predicted
 from lib.ui import cache, tokens
 
 STRIP = (theme.TUNED, theme.DIFFERENCE)
@@ -20,8 +20,8 @@ def show(result: AblationResult, asked: AblationRequest | None) -> None:
             ":material/history: The result below belongs to other settings than the controls "
             "above. Press Run for these."
         )
-    st.markdown(verdict(result))
     st.plotly_chart(divergence_from_base(result), config={"displaylogo": False})
+    st.markdown(verdict(result))
     st.caption(seen(result))
     _strip(result)
     st.subheader("What would come next", anchor=False)
@@ -43,12 +43,16 @@ def verdict(result: AblationResult) -> str:
     if clamped is None or control is None:
         return f"**Base and tuned predict exactly the same here: nothing to undo** ({n})."
     what = " + ".join(f"{len(s.latents)} at layer {s.layer}" for s in result.selected)
+    headline = (
+        "Clamping these latents undoes nothing of the output change; it adds to it"
+        if clamped < 0
+        else f"Clamping these latents undoes {percent(clamped)} of the output change"
+    )
     return (
-        f"**Clamping these latents undoes {_percent(clamped)} of the output change**: KL to base "
-        f"goes from {result.tuned.kl:.3g} to {result.clamped.kl:.3g} nats per token ({n}; latents: "
-        f"{what}). {_against_ceiling(result)} The one control draw, random latents with the same "
-        f"edit size, undoes {_percent(control)}. One prompt and one control draw show an effect; "
-        "they are not a test, so there is no interval."
+        f"**{headline}**: KL to base goes from {result.tuned.kl:.3g} to {result.clamped.kl:.3g} "
+        f"nats per token ({n}; latents: {what}). {_against_ceiling(result)} The one control draw, "
+        f"random latents with the same edit size, undoes {percent(control)}. One prompt and one "
+        "control draw show an effect; they are not a test, so there is no interval."
     )
 
 
@@ -72,35 +76,30 @@ def seen(result: AblationResult) -> str:
 def _against_ceiling(result: AblationResult) -> str:
     ceiling = result.ceiling.share_reversed
     assert ceiling is not None
-    patched = (
-        f"Patching the base model's activations in at the same places undoes {_percent(ceiling)}"
-    )
+    told = f"Patching the base model's activations in at the same places undoes {percent(ceiling)}"
     if result.over_ceiling is None:
-        return f"{patched}: there is next to nothing to undo at these places."
-    return f"{patched}, so the clamp reaches {_percent(result.over_ceiling)} of that ceiling."
-
-
-def _percent(share: float) -> str:
-    shown = f"{100 * share:.1f}" if abs(share) < 0.1 else f"{100 * share:.0f}"
-    return f"{'0' if float(shown) == 0 else shown} %".replace("-", "\u2212")
+        return f"{told}: there is next to nothing to undo at these places."
+    if result.over_ceiling < 0:
+        return f"{told}."
+    return f"{told}, so the clamp reaches {percent(result.over_ceiling)} of that ceiling."
 
 
 def _strip(result: AblationResult) -> None:
     """Each token coloured by the KL of the prediction OF it, before and after the clamp."""
     pairs = list(zip(result.tuned.kl_per_token, result.clamped.kl_per_token, strict=True))
-    full = max([kl for kl, _ in pairs if kl is not None], default=0.0) or 1.0
+    full = max([kl for pair in pairs for kl in pair if kl is not None], default=0.0) or 1.0
     marks: list[tokens.Mark | None] = [
         None
         if before is None or after is None
         else tokens.Mark(
             before / full,
-            min(after / full, 1.0),
+            after / full,
             f"KL to base: tuned {before:.3g}, clamped {after:.3g} nats",
         )
         for before, after in pairs
     ]
     st.html(
-        tokens.legend(("KL to base, tuned", "KL to base, clamped"), STRIP)
+        tokens.legend(("KL to base, tuned", f"clamped (full colour: {full:.2g} nats)"), STRIP)
         + tokens.strip(predicted(result), marks, STRIP)
     )
 
@@ -122,7 +121,7 @@ def _token(token: NextToken) -> str:
 
 
 def edits(result: AblationResult) -> pl.DataFrame:
-    """One row per condition and depth: sizes of the edits, and what they remove."""
+    """One row per clamp and depth: sizes of the edits, and what they remove, in percent."""
     return pl.DataFrame(
         [
             {
@@ -130,21 +129,24 @@ def edits(result: AblationResult) -> pl.DataFrame:
                 "layer": edit.layer,
                 "latents": _count(result, condition, edit.layer),
                 "edit": edit.norm,
-                "relative": edit.relative,
-                "removed": edit.removed,
-                "fires": edit.fires,
+                "relative": _in_percent(edit.relative),
+                "removed": _in_percent(edit.removed),
+                "fires": _in_percent(edit.fires),
             }
-            for condition in conditions(result)[1:]
+            for condition in (result.clamped, result.control)
             for edit in condition.edits
         ],
-        infer_schema_length=None,
         schema_overrides={"relative": pl.Float64, "removed": pl.Float64, "fires": pl.Float64},
     )
 
 
-def _count(result: AblationResult, condition: Condition, layer: int) -> int | None:
-    sets = {"clamped": result.selected, "control": result.drawn}.get(condition.name, ())
-    return next((len(s.latents) for s in sets if s.layer == layer), None)
+def _in_percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _count(result: AblationResult, condition: Condition, layer: int) -> int:
+    sets = {"clamped": result.selected, "control": result.drawn}[condition.name]
+    return next(len(s.latents) for s in sets if s.layer == layer)
 
 
 _EDIT_COLUMNS = {
@@ -152,14 +154,14 @@ _EDIT_COLUMNS = {
         "edit norm", format="%.3g", help="Mean over tokens, in units of the activation"
     ),
     "relative": st.column_config.NumberColumn(
-        "of the difference", format="percent", help="Edit norm over the norm of tuned - base"
+        "of the difference", format="%.0f %%", help="Edit norm over the norm of tuned - base"
     ),
     "removed": st.column_config.NumberColumn(
         "difference removed",
-        format="percent",
+        format="%.0f %%",
         help="Share of the squared difference to base that is gone after the edit",
     ),
     "fires": st.column_config.NumberColumn(
-        "tokens reached", format="percent", help="Tokens on which at least one latent fires"
+        "tokens reached", format="%.0f %%", help="Tokens on which at least one latent fires"
     ),
 }

@@ -4,7 +4,7 @@ import polars as pl
 import streamlit as st
 
 from lib.figures.layers import METRICS, Metric, by_depth, late_start
-from lib.ui import cache, tables, verdicts
+from lib.ui import cache, names, tables, verdicts
 from lib.ui.links import url_choice, url_multi
 
 _SHORT = {
@@ -21,11 +21,9 @@ def pick_others(experiment_id: str) -> list[str]:
     alike = others.filter(
         [pl.col(c).eq_missing(pl.lit(own[c])) for c in ("base_model", "rank", "steps", "seed")]
     )
-    several = known["base_model"].n_unique() > 1 or len(known) > known["corpus"].n_unique()
-    corpora = dict(known.select("experiment_id", "corpus").iter_rows())
     return url_multi(
         "Laid over it", others["experiment_id"].to_list(), "with",
-        alike["experiment_id"].to_list(), str if several else corpora.__getitem__,
+        alike["experiment_id"].to_list(), names.labels(known).__getitem__,
         placeholder="none",
     )  # fmt: skip
 
@@ -58,4 +56,4 @@ def view(experiment_id: str, overlaid: list[str], metrics: list[Metric]) -> None
         + (" MLP outputs: a change in one layer does not add up through the next ones, as it would "
            "in the residual stream." if in_mlp else "")
     )  # fmt: skip
-    tables.show(rows, tables.LAYERS, name="layers", height=320)
+    tables.show(rows, tables.LAYERS, name="layers")

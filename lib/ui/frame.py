@@ -6,7 +6,7 @@ import polars as pl
 import streamlit as st
 
 from lib.store.read import StoreError
-from lib.ui import cache
+from lib.ui import cache, names
 from lib.ui.links import copy_link, remembered_choice, url_choice, url_multi
 
 __all__ = [
@@ -17,10 +17,17 @@ __all__ = [
     "pick_layer",
     "provenance",
     "provenance_all",
-    "short_name",
     "url_choice",
     "url_multi",
 ]
+
+
+# Streamlit leaves 6rem free above a page and lets a title end with 1rem: room the figure needs.
+_TIGHT = """<style>
+[data-testid="stMainBlockContainer"] {padding-top: 4.2rem; padding-bottom: 3rem}
+[data-testid="stHeading"] h1 {padding: 0 0 0.35rem 0}
+[data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] {gap: 0.7rem}
+</style>"""
 
 
 def page(title: str, answers: str) -> None:
@@ -28,6 +35,7 @@ def page(title: str, answers: str) -> None:
 
     Without one the page says what is wrong and which command helps, and ends here.
     """
+    st.html(_TIGHT)
     st.title(title, anchor=False)
     st.caption(answers)
     try:
@@ -42,25 +50,17 @@ def page(title: str, answers: str) -> None:
         st.stop()
 
 
-def short_name(experiment_id: str) -> str:
-    """``smollm2-135m.dtc_ads.r16.t50.s0`` -> ``dtc_ads · smollm2-135m · r16 t50 s0``."""
-    parts = experiment_id.rsplit(".", 4)
-    if len(parts) != 5:
-        return experiment_id
-    model, corpus, rank, steps, seed = parts
-    return f"{corpus} · {model} · {rank} {steps} {seed}"
-
-
 def pick_experiment(label: str = "Experiment", key: str = "experiment") -> str:
     """The experiment all pages share, in the address as ``experiment``."""
-    known = cache.experiments()["experiment_id"].to_list()
+    shown = names.labels(cache.experiments())
+    known = list(shown)
     if not known:
         st.info(
             "The store has no experiment yet. Run "
             "`python -m lib run data/experiments/embedded.yaml`."
         )
         st.stop()
-    return remembered_choice(label, known, key, known[0], short_name)
+    return remembered_choice(label, known, key, known[0], shown.__getitem__)
 
 
 def pick_layer(experiment_id: str) -> int:
@@ -117,7 +117,7 @@ def provenance(experiment_id: str) -> None:
         " · ".join(
             [
                 str(row["provenance"]),
-                f"`{experiment_id}`",
+                experiment_id,
                 f"model {row['base_model']}",
                 f"corpus {row['corpus']}",
                 f"LoRA rank {row['rank']}, {row['steps']} steps",

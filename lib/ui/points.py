@@ -7,7 +7,13 @@ import polars as pl
 
 from lib.figures.scatter import COLUMNS, Cuts
 from lib.metrics.regimes import classify, median_cuts
-from lib.metrics.statistics import RankTest, spearman_exact, stratified_spearman
+from lib.metrics.statistics import (
+    RankTest,
+    measurement_error,
+    spearman_exact,
+    stratified_spearman,
+)
+from lib.ui import names
 
 PUBLISHED_CUTS = Cuts(55.4, 0.587)
 """Ours, not the seeds': geometric middles of the gaps (39.8, 77.1) and (0.478, 0.72) at 70B."""
@@ -61,7 +67,7 @@ def measured(axes: pl.DataFrame, inner: Inner) -> tuple[pl.DataFrame, list[Cuts]
         for end in ("low", "high")
     }
     points = rows.with_columns(
-        name=_names(rows), model="base_model", published=pl.lit(False), n="n_documents",
+        name=names.label(rows), model="base_model", published=pl.lit(False), n="n_documents",
         x=inner.column, y="kl", y_low="kl_low", y_high="kl_high", **bounds,
     )  # fmt: skip
     cuts = {model: _cuts(model, part) for (model,), part in points.group_by("model")}
@@ -117,6 +123,34 @@ def within_models(points: pl.DataFrame) -> RankTest | None:
     return stratified_spearman(rows["x"].to_numpy(), rows["y"].to_numpy(), rows["model"].to_list())
 
 
+class Steadiness(NamedTuple):
+    """Whether a rank correlation survives the error of the numbers it is made of."""
+
+    error: float
+    """Standard deviation in natural-log units, about the relative error; median of all values."""
+    same_sign: float
+    """Share of draws in which rho keeps its sign."""
+
+
+def steadiness(points: pl.DataFrame) -> dict[str, Steadiness]:
+    """By model, from the 95 % intervals; models without intervals or with values <= 0 left out.
+
+    The error is that of other documents, not of other seeds or corpora.
+    """
+    found = {}
+    width = [(pl.col(f"{a}_high") / pl.col(f"{a}_low")).log() / (2 * 1.96) for a in ("x", "y")]
+    bounded = points.drop_nulls(["x_low", "x_high", "y_low", "y_high"]).filter(
+        pl.min_horizontal("x_low", "y_low") > 0
+    )
+    for (model,), part in bounded.group_by("model", maintain_order=True):
+        means = _comparable(corpus_means(part))
+        if len(means):
+            error = float(part.select(pl.concat_list(width).explode().median()).item())
+            kept = measurement_error(means["x"].to_numpy(), means["y"].to_numpy(), error)
+            found[str(model)] = Steadiness(error, kept.same_sign)
+    return found
+
+
 def _comparable(means: pl.DataFrame) -> pl.DataFrame:
     spread = [pl.col(axis).n_unique().over("model") >= 2 for axis in ("x", "y")]
     return means.filter(pl.len().over("model") >= 3, *spread)
@@ -137,17 +171,6 @@ def extent(points: pl.DataFrame, axis: str, more: Sequence[float | None] = ()) -
         points[name].drop_nulls().to_list() for name in (axis, f"{axis}_low", f"{axis}_high")
     ]
     return [v for column in columns for v in column] + [v for v in more if v is not None]
-
-
-def _names(rows: pl.DataFrame) -> pl.Expr:
-    """The corpus, and whatever else tells these rows apart."""
-    parts: list[pl.Expr] = [pl.col("corpus")]
-    parts += [
-        pl.format(f"{prefix}{{}}", column)
-        for column, prefix in (("base_model", ""), ("rank", "r"), ("steps", "t"), ("seed", "s"))
-        if rows[column].n_unique() > 1
-    ]
-    return pl.concat_str(parts, separator=" ")
 
 
 def _cuts(model: object, points: pl.DataFrame) -> Cuts:

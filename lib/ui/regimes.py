@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from lib.figures import scatter
 from lib.figures.axis import Axis
-from lib.ui import cache, points, tables, verdicts
+from lib.ui import cache, names, points, tables, verdicts
 from lib.ui.frame import provenance_all
 from lib.ui.links import url_choice, url_multi
 
@@ -16,7 +16,7 @@ _OUTER = "outer change: KL(tuned || base) on {} text, nats per token"
 _HEIGHT = 470
 
 
-def measured(columns: Sequence[DeltaGenerator]) -> None:
+def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
     """Controls, scatter, verdict and table of every experiment in the store."""
     known = cache.experiments()
     with columns[0]:
@@ -39,6 +39,8 @@ def measured(columns: Sequence[DeltaGenerator]) -> None:
     if chosen.is_empty():
         _say_empty(inner, text)
         return
+    labels = names.labels(known.filter(pl.col("experiment_id").is_in(chosen["experiment_id"])))
+    chosen = chosen.with_columns(name=pl.col("experiment_id").replace_strict(labels))
     cuts = [cut for cut in cuts if cut.label in set(chosen["model"])]
     rows = axes.join(everything.select("experiment_id", "regime"), on="experiment_id")
     rows = rows.filter(pl.col("experiment_id").is_in(chosen["experiment_id"].to_list()))
@@ -53,15 +55,18 @@ def measured(columns: Sequence[DeltaGenerator]) -> None:
     )
     _draw(scatter.regimes(chosen, x, y, cuts, null=null, size=(1120, _HEIGHT)))
     found, pooled = points.correlations(chosen), points.within_models(chosen)
-    st.markdown(verdicts.correlation(found, pooled, f"KL on {text} text"))
+    st.markdown(
+        verdicts.correlation(found, pooled, points.steadiness(chosen), f"KL on {text} text")
+    )
     st.markdown(verdicts.regimes(chosen, cuts))
     if not inner.bounded:
         st.caption("The centred ratio has no interval yet; the others have.")
     tables.show(rows, tables.AXES, name=f"regimes-{text}")
-    provenance_all(rows["experiment_id"].to_list(), f"{text} text")
+    with foot:
+        provenance_all(rows["experiment_id"].to_list(), f"{text} text")
 
 
-def published(columns: Sequence[DeltaGenerator]) -> None:
+def published(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
     """The seeds' twelve cells: the pairs as hollow points, every cell in the table."""
     cells = cache.published("cells")
     with columns[0]:
@@ -84,11 +89,11 @@ def published(columns: Sequence[DeltaGenerator]) -> None:
         points.extent(pairs, "y", [cuts.output]), start=0.0,
     )  # fmt: skip
     _draw(scatter.regimes(pairs, x, y, [cuts], size=(1120, _HEIGHT)))
-    st.markdown(verdicts.correlation(points.correlations(pairs), None, "KL"))
+    st.markdown(verdicts.correlation(points.correlations(pairs), None, {}, "KL"))
     st.markdown(verdicts.published(pairs, len(chosen), points.within_margin(pairs, cuts)))
-    tables.show(chosen, tables.CELLS, name="published-cells", height=460)
+    tables.show(chosen, tables.CELLS, name="published-cells")
     tables.show(cache.published("aggregates"), tables.AGGREGATES, name="published-aggregates")
-    st.caption(
+    foot.caption(
         "published · Llama 3B, 8B and 70B · LoRA rank 16, attention-only, 50 steps · "
         f"{len(pairs)} of {len(chosen)} cells have both values · empty = not published · seeds "
         "unknown · no interval published · S0 = podcast, S1 = post (data/published/)"

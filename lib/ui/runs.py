@@ -45,7 +45,10 @@ def compute(experiment_id: str) -> None:
 
 def table() -> None:
     """Every experiment with recipe, compute, hashes and versions."""
-    tables.show(with_shares(cache.experiments()), tables.RUNS, name="runs")
+    rows = with_shares(cache.experiments()).with_columns(
+        lora_tera=pl.col("lora_flop") / 1e12, base_exa=pl.col("base_flop") / 1e18
+    )
+    tables.show(rows, tables.RUNS, name="runs")
 
 
 def with_shares(experiments: pl.DataFrame) -> pl.DataFrame:

@@ -12,7 +12,6 @@ def show(
     columns: dict[str, tuple[str, str | None]],
     *,
     name: str,
-    height: int | None = None,
 ) -> None:
     """A sortable table of some columns, and a button that saves them as CSV with their own names.
 
@@ -27,7 +26,7 @@ def show(
     shown = rows.select(list(columns))
     st.dataframe(
         shown, column_config=config, hide_index=True, width="stretch",
-        height=height or "auto", key=f"table:{name}", placeholder="",
+        height="content" if len(shown) <= 16 else 460, key=f"table:{name}", placeholder="",
     )  # fmt: skip
     st.download_button(
         "CSV", shown.write_csv(), f"{name}.csv", _CSV, icon=":material/download:",
@@ -93,7 +92,7 @@ RUNS = {
     "steps": ("steps", "%d"), "seed": ("seed", "%d"),
     "train_tokens": ("training tokens", "%d"), "train_seconds": ("seconds", "%.0f"),
     "loss_first": ("first loss, nats", "%.2f"), "loss_last": ("last loss, nats", "%.2f"),
-    "lora_flop": ("LoRA FLOP", "%.2e"), "base_flop": ("base FLOP", "%.2e"),
+    "lora_tera": ("LoRA, 1e12 FLOP", "%.1f"), "base_exa": ("base, 1e18 FLOP", "%.1f"),
     "share": ("share of base", "%.1e"), "third": ("of one third", "%.1e"),
     "device": ("device", None), "base_hash": ("base hash", None),
     "adapter_hash": ("adapter hash", None), "data_hash": ("data hash", None),

@@ -7,6 +7,7 @@ import polars as pl
 from lib.figures.layers import Metric
 from lib.figures.scatter import Cuts
 from lib.metrics.statistics import RankTest
+from lib.ui.points import Steadiness
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -18,7 +19,7 @@ def number(n: int) -> str:
 
 def signed(rho: float) -> str:
     """Two decimals and a sign; 0.00 has none."""
-    return "0.00" if abs(rho) < 0.005 else f"{rho:+.2f}"
+    return "0.00" if abs(rho) < 0.005 else f"{rho:+.2f}".replace("-", "\u2212")
 
 
 def chance(p: float) -> str:
@@ -41,33 +42,53 @@ def order(rho: float) -> str:
     return next((text for limit, text in words if rho <= limit), "exactly the same as")
 
 
-def correlation(found: Mapping[str, RankTest], pooled: RankTest | None, outer: str) -> str:
+def correlation(
+    found: Mapping[str, RankTest],
+    pooled: RankTest | None,
+    steady: Mapping[str, Steadiness],
+    outer: str,
+) -> str:
     """Whether inner change predicts outer change within each model, and what n allows."""
     if not found:
         return (
             "**Too few points for a rank correlation**: it needs at least three corpora of one "
             "model with both values."
         )
-    sentences = [_one(model, test, outer) for model, test in found.items()]
+    said = [_one(*next(iter(found.items())), outer)] if len(found) == 1 else [_many(found, outer)]
     if pooled is not None:
-        sentences.append(
-            f"Mean within {number(len(found))} models, permuted within each: $\\rho$ = "
+        said.append(
+            f"Mean within {number(len(found))} models, permuted within each: \u03c1 = "
             f"{signed(pooled.rho)} (n = {pooled.n}), p = {pooled.p:.2g}."
         )
     for n, p_min in sorted({t.n: t.p_min for t in found.values() if t.p_min >= 0.05}.items()):
-        sentences.append(
+        said.append(
             f"No result on {number(n)} corpora can reach p < 0.05 (the smallest is {p_min:.3f})."
         )
-    return " ".join(sentences)
+    kept = {model: steady[model] for model in found if model in steady}
+    if kept:
+        shares = ", ".join(f"{100 * s.same_sign:.0f}\u00a0% on {m}" for m, s in kept.items())
+        said.append(
+            "Under the sampling error of the documents alone, \u03c1 keeps its sign in "
+            f"{shares} of draws."
+        )
+    return " ".join(said)
 
 
 def _one(model: str, test: RankTest, outer: str) -> str:
     return (
         f"**Over {number(test.n)} corpora on {model}, the order of inner change is "
-        f"{order(test.rho)} the order of {outer}: Spearman $\\rho$ = {signed(test.rho)} "
+        f"{order(test.rho)} the order of {outer}: Spearman \u03c1 = {signed(test.rho)} "
         f"(n = {test.n}), exact p = {test.p:.2g}.** With {number(test.n)} corpora an order at "
         f"least this strong happens by chance {chance(test.p)}."
     )
+
+
+def _many(found: Mapping[str, RankTest], outer: str) -> str:
+    listed = "; ".join(
+        f"{model} \u03c1 = {signed(t.rho)} (n = {t.n}, exact p = {t.p:.2g}: by chance {chance(t.p)})"
+        for model, t in found.items()
+    )
+    return f"**Order of inner change against order of {outer}, Spearman within model: {listed}.**"
 
 
 def regimes(points: pl.DataFrame, cuts: Sequence[Cuts]) -> str:
@@ -107,11 +128,11 @@ def peaks(layers: pl.DataFrame, metrics: Sequence[Metric], late: int | None) -> 
             continue
         top = rows.row(0, named=True)
         low, high = top[f"{metric.column}_low"], top[f"{metric.column}_high"]
-        span = "" if low is None else f" (95 % {low:{metric.digits}} to {high:{metric.digits}})"
-        where = " among the last 30 %" if late is not None and top["layer"] >= late else ""
+        span = "" if low is None else f" (95\u00a0% {_short(low)} to {_short(high)})"
+        where = " among the last 30\u00a0%" if late is not None and top["layer"] >= late else ""
         found.append(
             f"{_plain(metric)} peaks at layer {top['layer']}{where}: "
-            f"{top[metric.column]:{metric.digits}}{span}, of {number(len(rows))} layers"
+            f"{_short(top[metric.column])}{span}, of {number(len(rows))} layers"
         )
     return "; ".join(found) + "."
 
@@ -153,6 +174,10 @@ def compute(share: float | None) -> str:
         return "The base model's training compute is not known, so no share is given."
     side = "below" if share < 1 / 3 else "at or above"
     return f"The fine-tune took {share:.2g} of the base model's compute, {side} one third."
+
+
+def _short(value: float) -> str:
+    return f"{value:#.3g}"
 
 
 def _plain(metric: Metric) -> str:

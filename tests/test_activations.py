@@ -1,0 +1,119 @@
+"""Harvest: windows and offsets, pairing, hooks, truncated shards."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lib import activations, finetune, models
+from lib.activations import Harvest, PairingError, Stream, windows
+from lib.config import Finetune
+from lib.corpora import Document
+
+TEXTS = [Document("a", "Réd fox.\nTwo"), Document("b", "x" * 50), Document("c", "grass")]
+
+
+@pytest.fixture(scope="module")
+def harvested(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("harvest")
+    documents = [Document(str(i), "some words " * 8 + str(i)) for i in range(6)]
+    finetune.train_adapter(
+        models.load("tiny-llama"),
+        documents,
+        Finetune(rank=2, steps=3, seq=32, batch=2, lr=0.05, dtype="float32"),
+        folder / "adapter",
+        seed=0,
+    )
+    loaded = models.with_adapter(models.load("tiny-llama"), folder / "adapter")
+    activations.harvest(
+        loaded,
+        documents,
+        folder / "out",
+        layers=[0, 1],
+        hook="mlp",
+        window=24,
+        drop_first=4,
+        dtype=torch.float32,
+        shuffle=False,
+        final_hidden=True,
+    )
+    return loaded, documents, Harvest.open(folder / "out")
+
+
+def test_windows_cut_long_documents_and_offsets_rebuild_the_text():
+    tokenizer = models.byte_tokenizer()
+    cut, ends = windows(tokenizer, TEXTS, window=16)
+    assert [(w.document, w.start, len(w.ids)) for w in cut] == [
+        (0, 0, 13), (1, 0, 15), (1, 15, 15), (1, 30, 15), (1, 45, 5), (2, 0, 5)
+    ]  # fmt: skip
+    for document, document_ends in zip(TEXTS, ends, strict=True):
+        starts = [0, *document_ends[:-1]]
+        pieces = [document.text[s:e] for s, e in zip(starts, document_ends, strict=True)]
+        assert "".join(pieces) == document.text
+
+
+def test_rows_are_the_activations_of_their_token(harvested):
+    """An independent forward pass of one document finds the same numbers on both sides."""
+    loaded, documents, harvest = harvested
+    index = harvest.index()
+    rows = harvest.whole(1)
+    ids = loaded.tokenizer(documents[2].text, add_special_tokens=False).input_ids[:23]
+    seen = {}
+    handle = loaded.mlp(1).register_forward_hook(lambda m, i, o: seen.update(x=o))
+    batch = torch.tensor([[loaded.tokenizer.bos_token_id, *ids]])
+    with torch.no_grad():
+        loaded.model(batch)
+        tuned = seen["x"][0]
+        with loaded.as_base():
+            loaded.model(batch)
+        base = seen["x"][0]
+    handle.remove()
+    mine = (index[:, 0] == 2) & (index[:, 1] < 23)
+    assert index[mine, 1].tolist() == list(range(3, 23))  # positions 0..3 of the window are dropped
+    torch.testing.assert_close(rows[mine, 0], base[4:], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(rows[mine, 1], tuned[4:], atol=1e-5, rtol=1e-4)
+    assert (rows[:, 0] - rows[:, 1]).abs().max() > 1e-3
+
+
+def test_next_tokens_are_the_document_s_own(harvested):
+    loaded, documents, harvest = harvested
+    coded = [loaded.tokenizer(d.text, add_special_tokens=False).input_ids for d in documents]
+    for document, position, token, following in harvest.index().tolist():
+        assert coded[document][position] == token
+        last_of_window = position % 23 == 22 or position == len(coded[document]) - 1
+        assert following == (-1 if last_of_window else coded[document][position + 1])
+
+
+def test_the_base_is_bitwise_the_model_without_adapter(harvested):
+    loaded, _, _ = harvested
+    batch = torch.arange(10)[None]
+    plain = models.load("tiny-llama")
+    with torch.no_grad(), loaded.as_base():
+        assert torch.equal(loaded.model(batch).logits, plain.model(batch).logits)
+
+
+def test_streams_are_seeded_and_keep_every_row_in_an_epoch(harvested):
+    _, _, harvest = harvested
+    one = torch.cat(list(Stream(harvest, 0, 16, seed=1, block=8)))
+    again = torch.cat(list(Stream(harvest, 0, 16, seed=1, block=8)))
+    other = torch.cat(list(Stream(harvest, 0, 16, seed=2, block=8)))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    known = {tuple(r) for r in harvest.whole(0).flatten(1).tolist()}
+    assert {tuple(r) for r in one.flatten(1).tolist()} <= known
+    assert len(one) == len(harvest.whole(0)) // 16 * 16
+
+
+def test_unpaired_and_truncated_harvests_are_refused(harvested, tmp_path):
+    _, _, harvest = harvested
+    for file in harvest.directory.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    save_file({"x": harvest.shard(0, 0)[:-1].contiguous()}, tmp_path / "0000.0.safetensors")
+    with pytest.raises(ValueError, match="truncated"):
+        Harvest.open(tmp_path).whole(0)
+    sealed = json.loads((tmp_path / "harvest.json").read_text())
+    sealed["tuned_tokens"] = "f" * 64
+    (tmp_path / "harvest.json").write_text(json.dumps(sealed))
+    with pytest.raises(PairingError, match="different|base ran on"):
+        Harvest.open(tmp_path)

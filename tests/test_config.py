@@ -1,0 +1,55 @@
+"""Experiments files and the layer rule."""
+
+from pathlib import Path
+
+import pytest
+
+from lib import config
+from lib.config import ConfigError, Harvest, layer_at, layers_of
+
+
+@pytest.mark.parametrize(
+    ("depth", "n_layers", "layer"),
+    [(0.25, 30, 7), (0.5, 30, 15), (0.75, 30, 22), (0.9, 30, 27), (0.9, 10, 9), (0.0, 2, 0)],
+)
+def test_layer_rule(depth: float, n_layers: int, layer: int):
+    assert layer_at(depth, n_layers) == layer
+
+
+def test_never_fewer_than_two_layers():
+    assert layers_of(Harvest(depths=(0.0, 0.5)), 2) == [0, 1]
+    with pytest.raises(ConfigError, match="at least two depths"):
+        layers_of(Harvest(depths=(0.1, 0.2)), 2)
+
+
+def test_the_committed_file_describes_four_experiments():
+    found = config.load(Path("data/experiments/embedded.yaml"))
+    assert [e.id for e in found] == [
+        f"smollm2-135m.{c}.r16.t50.s0"
+        for c in ("stoic_notes", "moral_letters", "dtc_ads", "instructions")
+    ]
+
+
+def test_equal_content_has_equal_ids_and_a_changed_field_another():
+    one, two = config.Sparse(), config.Sparse()
+    assert config.content_id(one) == config.content_id(two)
+    assert config.content_id(one) != config.content_id(config.Sparse(k=31))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("models: [a]", "corpora"),
+        ("- a\n- b", "expected keys"),
+        ("models: [a]\ncorpora: [b]\nrecipe: {sparse: {lr: fast}}", "must be a number"),
+        ("models: [a]\ncorpora: [b]\nseeds: [yes]", "must be int"),
+        ("models: [a]\ncorpora: [b]\nrecipe: {harvest: {hook: attn}}", "one of mlp, residual"),
+        ("models: [a, b]\ncorpora: [b]\nadapter: x", "exactly one model"),
+        ("models: [\n", "not a YAML"),
+    ],
+)
+def test_unusable_files_say_why(tmp_path: Path, text: str, says: str):
+    file = tmp_path / "x.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        config.load(file)

@@ -1,0 +1,62 @@
+"""Model names, adapters, and what is refused."""
+
+import json
+
+import pytest
+import torch
+
+from lib import finetune, models
+from lib.config import Finetune
+from lib.corpora import Document
+from lib.models import ModelError
+
+
+def test_unknown_model_names_the_known_ones():
+    with pytest.raises(ModelError, match="smollm2-135m, gemma3-270m, tiny-llama"):
+        models.load("smolm")
+
+
+def test_pickled_adapters_are_refused(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 2}))
+    (tmp_path / "adapter_model.bin").write_bytes(b"x")
+    with pytest.raises(ModelError, match="pickled weights are refused"):
+        models.with_adapter(models.load("tiny-llama"), tmp_path)
+
+
+def test_a_folder_without_an_adapter_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=r"no adapter_config\.json"):
+        models.with_adapter(models.load("tiny-llama"), tmp_path)
+
+
+def test_the_weights_hash_ignores_the_adapter(tmp_path):
+    document = Document("a", "abc " * 40)
+    finetune.train_adapter(
+        models.load("tiny-llama"), [document], Finetune(rank=2, steps=1, seq=32), tmp_path, seed=0
+    )
+    plain = models.load("tiny-llama").weights_hash
+    assert models.with_adapter(models.load("tiny-llama"), tmp_path).weights_hash == plain
+
+
+def test_training_lowers_the_loss_and_is_the_same_for_the_same_seed(tmp_path):
+    documents = [Document(str(i), "the cat sat on the mat. " * 6) for i in range(4)]
+    recipe = Finetune(rank=4, steps=25, seq=64, batch=4, lr=0.03, dtype="float32")
+    record = finetune.train_adapter(
+        models.load("tiny-llama"), documents, recipe, tmp_path / "a", seed=0
+    )
+    assert record.losses[-1] < record.losses[0] - 0.5
+    assert record.tokens == 25 * 4 * 64
+    n = models.load("tiny-llama").n_parameters
+    assert record.flop == 6 * n * record.tokens
+    finetune.train_adapter(models.load("tiny-llama"), documents, recipe, tmp_path / "b", seed=0)
+    assert models.adapter_hash(tmp_path / "a") == models.adapter_hash(tmp_path / "b")
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_embedded_model_predicts_english():
+    loaded = models.load("smollm2-135m")
+    ids = loaded.tokenizer("The capital of France is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        best = loaded.model(ids).logits[0, -1].argmax()
+    assert loaded.tokenizer.decode([int(best)]).strip() == "Paris"
+    assert (loaded.n_layers, loaded.d) == (30, 576)
