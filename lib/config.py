@@ -96,7 +96,7 @@ class Sparse:
     lr: float = 1e-3
     max_steps: int = 1500
     evaluate_every: int = 100
-    flat_gain: float = 0.004
+    flat_gain: float = 0.006
     """Training stops when held-out FVE gains less than this over two evaluations."""
     aux_weight: float = 1 / 32
     dead_after: float = 0.1

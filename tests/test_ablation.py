@@ -582,16 +582,26 @@ def test_killed_worker_is_replaced(client, run):
     assert client.worker_id != killed
 
 
-def test_worker_ends_with_its_parent(root):
+def test_worker_cancels_between_stages_and_ends_with_its_parent(root):
     worker = subprocess.Popen(
         [sys.executable, "-m", "lib.ablation.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=paths.ROOT,
+        env={**os.environ, "INSIDEOUT_PRECOMPUTED": str(root)},
+        text=True,
     )
+    run = {"op": "run", "ticket": "t", "request": ask(PROMPT).to_json()}
+    for message in (run, {"op": "cancel", "ticket": "t"}):
+        worker.stdin.write(json.dumps(message) + "\n")
+    worker.stdin.flush()
     assert json.loads(worker.stdout.readline()) == {"event": "ready"}
+    while (heard := json.loads(worker.stdout.readline()))["event"] == "stage":
+        assert heard["stage"] == "loading the model"
+    assert heard == {"event": "cancelled", "ticket": "t"}
     worker.stdin.close()
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=30) == 0
+    worker.stdout.close()
 
 
 def test_running_request_is_cancelled_at_the_next_stage(sessions):

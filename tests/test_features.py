@@ -277,3 +277,30 @@ def test_text_appears_when_the_corpus_holds_what_was_measured(folder):
     assert whole == (EVIL, "")
     gone = text.document_text("stoic_notes", "gone", corpora.document_sha256(EVIL))
     assert gone.text is None and "has no document 'gone'" in gone.reason
+
+
+def _click_heads() -> None:
+    import streamlit as st
+
+    from lib.ui.feature_address import sort_by
+
+    for column in st.session_state["clicks"]:
+        sort_by(column)
+
+
+@pytest.mark.parametrize(
+    ("clicks", "expected"),
+    [
+        (["cosine"], {"sort": "cosine"}),
+        (["cosine", "cosine"], {"sort": "cosine", "order": "ascending"}),
+        (["cosine", "cosine", "cosine"], {"sort": "cosine"}),
+        (["cosine", "cosine", "energy"], {"sort": "energy"}),
+        (["difference_share"], {"order": "ascending"}),
+        (["promoted"], {}),
+    ],
+)
+def test_a_column_head_sorts_and_the_same_one_again_turns_round(clicks, expected):
+    page = AppTest.from_function(_click_heads, default_timeout=20)
+    page.session_state["clicks"] = clicks
+    page.run()
+    assert not page.exception and dict(page.query_params) == expected

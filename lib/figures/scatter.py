@@ -79,7 +79,7 @@ def _point(row: dict[str, object], position: str, sizes: list[int | None]) -> go
         error_x=_bar(row, "x", colour),
         error_y=_bar(row, "y", colour),
         mode="markers+text",
-        text=[row["name"]],
+        text=[f"\u00a0{row['name']}\u00a0"],  # spaces keep it off the marker
         textposition=position,
         textfont={"size": theme.LABEL_SIZE},
         cliponaxis=False,
@@ -116,7 +116,7 @@ def _span(row: dict[str, object], axis: str) -> str:
     return "" if low is None or high is None else f" ({low:.4g} to {high:.4g})"
 
 
-def _marker_size(n_parameters: object, sizes: list[int | None]) -> float:
+def _marker_size(n_parameters: object, sizes: list[int | None]) -> int:
     """15 px, and 3 more for each next larger model in the figure."""
     known = sorted({n for n in sizes if n})
     return 15 + 3 * min(known.index(n_parameters), 3) if n_parameters in known else 15

@@ -93,7 +93,7 @@ def displacement(
     Raises:
         ValueError: no tokens, or a base that is constant over tokens.
 
-    Source: methods 5; the offset share is the confound that activation difference lenses exploit.
+    Source: ours; the offset share is what activation difference lenses read (arXiv:2510.13900).
     """
     whole = Displacement(base.shape[1])
     whole.update(base, tuned)

@@ -94,7 +94,7 @@ def streamed(
     Raises:
         ValueError: vocabularies differ, hidden states are not finite, or a target is out of range.
 
-    Source: methods 4.1-4.4; online softmax as in NVIDIA Model-Optimizer's flash_kd.
+    Source: online softmax over vocabulary chunks, as in NVIDIA Model-Optimizer's flash_kd.
     """
     vocab = _same_vocabulary(len(unembed_p), len(unembed_q))
     _check_tokens(hidden_p, hidden_q, targets, vocab)

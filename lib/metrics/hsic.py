@@ -98,8 +98,8 @@ def cka_ratio(cross: float, own_x: float, own_y: float) -> float:
                 f"CKA is undefined: {name} varies in too few tokens (its HSIC is {own:.3g}); "
                 "drop that layer or use more text"
             )
-    # roots first: the product of two HSICs can overflow
-    return float(np.clip(cross / (own_x**0.5 * own_y**0.5), -1.0, 1.0))
+    # the root of the product, so that identical views give exactly 1
+    return float(np.clip(cross / (own_x * own_y) ** 0.5, -1.0, 1.0))
 
 
 def refuse_constant(name: str, squares: float, n: int, mean: Float[Tensor, " d"]) -> None:

@@ -68,7 +68,7 @@ def cross_ratio(
     Raises:
         ValueError: x_tuned is constant over tokens.
 
-    Source: methods 2.1-2.5 (definition A; floor; bound).
+    Source: our reading of the unpublished peak cross-reconstruction ratio; floor and bound ours.
     """
     variance = _variance(x_tuned)
     errors = [float(_squares(x_tuned, hat).mean()) for hat in (from_base, from_tuned)]

@@ -47,7 +47,8 @@ def classify(
     Raises:
         ValueError: a value is NaN, a cut is not positive and finite, or the margin is negative.
 
-    Source: methods 7; the four regimes are those of the post on internal-output decorrelation.
+    Source: the four regimes are those of the post on internal-output decorrelation (A. Blackwell);
+    the margin band is ours.
     """
     if not margin >= 0:
         raise ValueError(f"margin must be 0 or more natural-log units, got {margin}")

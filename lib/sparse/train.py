@@ -118,6 +118,8 @@ class _Trainer:
         self.optimiser = torch.optim.Adam(list(self.weights), lr=config.lr, fused=fused)
         self.low = torch.bfloat16
         self.guess = 0.0
+        self.threshold = 0.0
+        """Slow mean of the batches' thresholds: what the dictionary is watched with."""
         self.silent = torch.zeros(latents, device=device)
         self.patience = config.dead_after * config.max_steps * config.batch
 
@@ -128,6 +130,7 @@ class _Trainer:
         pre = scores(x.to(self.low), weights, self.low)
         active = select(pre, norms, self.config.k, self.guess)
         self.guess = float(active.threshold)
+        self.threshold += (self.guess - self.threshold) * (0.02 if self.threshold else 1.0)
         error = reconstruct(active, weights, tokens) - x
         grads = gradients(x, error, active, weights)
         self.silent += tokens
@@ -152,7 +155,7 @@ class _Trainer:
     def point(self, step: int, loss: float, heldout: Tensor | None) -> Point:
         measured = None
         if heldout is not None:
-            measured = quality(self.folded(self.guess), heldout)
+            measured = quality(self.folded(self.threshold), heldout)
         dead = float((self.silent > self.patience).float().mean())
         return Point(step, loss, measured, dead)
 

@@ -87,6 +87,7 @@ def sort_by(column: str) -> None:
             st.query_params.pop("order", None)
     else:
         st.query_params["sort"] = column
+        st.query_params.pop("order", None)
     _turn_to(1)
 
 

@@ -1,5 +1,6 @@
 """What a figure says, in words with n and interval. Pure: numbers in, markdown out."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import polars as pl
@@ -66,12 +67,14 @@ def correlation(
         )
     kept = {model: steady[model] for model in found if model in steady}
     if kept:
-        shares = ", ".join(f"{100 * s.same_sign:.0f}\u00a0% on {m}" for m, s in kept.items())
-        said.append(
-            "Under the sampling error of the documents alone, \u03c1 keeps its sign in "
-            f"{shares} of draws."
-        )
+        shares = ", ".join(f"{_draws(s.same_sign)} of draws ({m})" for m, s in kept.items())
+        said.append(f"Under the documents' sampling error alone \u03c1 keeps its sign in {shares}.")
     return " ".join(said)
+
+
+def _draws(share: float) -> str:
+    """10,000 draws: nothing above 99 % is worth a digit."""
+    return "over 99\u00a0%" if share > 0.99 else f"{100 * share:.0f}\u00a0%"
 
 
 def _one(model: str, test: RankTest, outer: str) -> str:
@@ -85,7 +88,8 @@ def _one(model: str, test: RankTest, outer: str) -> str:
 
 def _many(found: Mapping[str, RankTest], outer: str) -> str:
     listed = "; ".join(
-        f"{model} \u03c1 = {signed(t.rho)} (n = {t.n}, exact p = {t.p:.2g}: by chance {chance(t.p)})"
+        f"{model} \u03c1 = {signed(t.rho)} (n = {t.n}, exact p = {t.p:.2g}, by "
+        f"chance {chance(t.p)})"
         for model, t in found.items()
     )
     return f"**Order of inner change against order of {outer}, Spearman within model: {listed}.**"
@@ -145,10 +149,11 @@ def trained(dictionaries: pl.DataFrame) -> str:
     flat = dictionaries.filter(stopped="flat").height
     shrunk = dictionaries.filter(pl.col("latents") < pl.col("latents_asked")).height
     difference = dictionaries["fve_difference"].drop_nulls()
-    seen = (
-        f" The crosscoders explain {difference.min():.0%} to {difference.max():.0%} of the "
-        "variance of the difference." if len(difference) else ""
-    )  # fmt: skip
+    seen = ""
+    if len(difference):
+        low, high = (f"{100 * share:.0f} %" for share in (difference.min(), difference.max()))
+        span = low if low == high else f"{low} to {high}"
+        seen = f" The crosscoders explain {span} of the variance of the difference."
     return (
         f"**{flat} of {n} dictionaries stopped because their held-out FVE was flat**, {n - flat} "
         f"at the step limit; {shrunk} of {n} shrank for want of text.{seen}"
@@ -170,10 +175,14 @@ def adapter(losses: pl.DataFrame) -> str:
 
 
 def compute(share: float | None) -> str:
-    if share is None:
+    if not share:
         return "The base model's training compute is not known, so no share is given."
     side = "below" if share < 1 / 3 else "at or above"
-    return f"The fine-tune took {share:.2g} of the base model's compute, {side} one third."
+    exponent = math.floor(math.log10(share))
+    return (
+        f"The fine-tune took ${share / 10**exponent:.1f} \\times 10^{{{exponent}}}$ of the base "
+        f"model's training compute, {side} one third."
+    )
 
 
 def _short(value: float) -> str:

@@ -1,4 +1,4 @@
-"""CKA: closed forms, invariances, the two algebraic forms against each other, batching, intervals."""
+"""CKA: closed forms, invariances, both algebraic forms, batching, intervals."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Divergences: closed forms, streamed against naive, chunking, limits of small and of huge changes."""
+"""Divergences: closed forms, streamed against naive, chunking, tiny and huge changes."""
 
 import math
 
@@ -72,9 +72,7 @@ def test_small_change_has_the_fisher_limit():
 @pytest.mark.parametrize(("token_chunk", "vocab_chunk"), [(1, 7), (64, 2048), (5, 1000), (9, 333)])
 def test_streamed_equals_naive_for_any_chunking(token_chunk, vocab_chunk):
     p, q, weight, targets = setting(9, 32, 1000)
-    got = streamed(
-        p, q, weight, weight, targets, token_chunk=token_chunk, vocab_chunk=vocab_chunk
-    )
+    got = streamed(p, q, weight, weight, targets, token_chunk=token_chunk, vocab_chunk=vocab_chunk)
     want = naive(p @ weight.T, q @ weight.T, targets)
     assert got.n == 9
     for name in FIELDS:
@@ -182,7 +180,7 @@ def test_no_tokens_is_an_empty_answer():
 
 
 def test_refusals_say_what_and_where():
-    p, q, weight, targets = setting(4, 8, 30)
+    p, q, weight, _ = setting(4, 8, 30)
     with pytest.raises(ValueError, match="vocabularies of 30 and 29"):
         streamed(p, q, weight, weight[:29])
     with pytest.raises(ValueError, match="vocabularies of 30 and 29"):

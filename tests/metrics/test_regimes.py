@@ -1,0 +1,66 @@
+"""The regime rule on the published table, its bands, and what must not change a label."""
+
+import math
+
+import pytest
+
+from lib.metrics.regimes import classify, median_cuts
+
+PUBLISHED = {  # at 70B: peak cross-reconstruction ratio, KL in nats, label in the post
+    "DTC": (340.2, 0.478, "latent divergence"),
+    "Seneca": (99.5, 1.24, "coupled adaptation"),
+    "Marcus": (77.1, 0.72, "coupled adaptation"),
+    "Alpaca": (39.8, 1.41, "behavioural capture"),
+}
+CUTS = (55.4, 0.587)
+
+
+@pytest.mark.parametrize("corpus", PUBLISHED)
+def test_published_table(corpus):
+    ratio, kl, label = PUBLISHED[corpus]
+    assert classify(ratio, kl, *CUTS, margin=0) == label
+
+
+@pytest.mark.parametrize("corpus", PUBLISHED)
+@pytest.mark.parametrize("margin", [0.0, 0.25])
+def test_rescaling_an_axis_with_its_cut_changes_no_label(corpus, margin):
+    ratio, kl, _ = PUBLISHED[corpus]
+    want = classify(ratio, kl, *CUTS, margin=margin)
+    assert classify(1e3 * ratio, kl / 7, 1e3 * CUTS[0], CUTS[1] / 7, margin=margin) == want
+
+
+def test_the_margin_band():
+    def label(i: float, o: float) -> str:
+        return classify(math.exp(i), math.exp(o), 1.0, 1.0)
+
+    assert label(0.26, 0.26) == "coupled adaptation"
+    assert label(-0.26, -0.26) == "near-unchanged"
+    assert label(0.24, 5.0) == label(5.0, -0.24) == label(0.0, 0.0) == "indeterminate"
+    assert classify(1.0, 1.0, 1.0, 1.0, margin=0) == "coupled adaptation"
+
+
+def test_values_without_a_logarithm_are_low():
+    assert classify(1.0, 0.0, 2.0, 0.5) == "near-unchanged"
+    assert classify(-0.01, 3.0, 0.1, 0.5) == "behavioural capture"
+
+
+def test_median_cuts_split_in_halves():
+    ratios, kls, _ = zip(*PUBLISHED.values(), strict=True)
+    cuts = median_cuts(ratios, kls)
+    assert cuts.internal == pytest.approx(math.sqrt(77.1 * 99.5))
+    assert cuts.output == pytest.approx(math.sqrt(0.72 * 1.24))
+    assert sum(r > cuts.internal for r in ratios) == sum(k > cuts.output for k in kls) == 2
+    assert median_cuts([1, 2, 5], [0.0, 3.0, 4.0]) == pytest.approx((2.0, 3.0))
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="internal value is NaN"):
+        classify(math.nan, 1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="output cut must be positive"):
+        classify(1.0, 1.0, 1.0, 0.0)
+    with pytest.raises(ValueError, match="margin must be 0 or more"):
+        classify(1.0, 1.0, 1.0, 1.0, margin=-0.1)
+    with pytest.raises(ValueError, match="at least two experiments; the internal axis has 1"):
+        median_cuts([1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="no geometric midpoint"):
+        median_cuts([1.0, 2.0], [0.0, 2.0])
