@@ -59,6 +59,10 @@ class Text:
     minimum_words: int = 2_000
     """A smaller corpus is refused."""
 
+    @property
+    def neutral_name(self) -> str:
+        return corpus_name(self.neutral)
+
     def __post_init__(self) -> None:
         _check(0 < self.heldout < 1, "heldout", self.heldout, "between 0 and 1")
         _positive(self, "window")
@@ -140,18 +144,17 @@ class Experiment:
     @property
     def id(self) -> str:
         """Readable and unique for what the seeds vary; safe in a URL and as a folder name."""
-        corpus = Path(self.corpus.removeprefix("path:")).stem
         model = Path(self.model.removeprefix("hf:")).name
         tune = self.recipe.finetune
         if self.adapter:
             how = ("adapter", _slug(Path(self.adapter).name))
         else:
             how = (f"r{tune.rank}", f"t{tune.steps}")
-        return ".".join((_slug(model), _slug(corpus), *how, f"s{self.seed}"))
+        return ".".join((_slug(model), _slug(self.corpus_name), *how, f"s{self.seed}"))
 
     @property
     def corpus_name(self) -> str:
-        return Path(self.corpus.removeprefix("path:")).stem
+        return corpus_name(self.corpus)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +201,11 @@ def content_id(value: Any) -> str:
     plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def corpus_name(spec: str) -> str:
+    """Name of a corpus in the store: a registry name, or the stem of a ``path:`` file."""
+    return Path(spec.removeprefix("path:")).stem if spec.startswith("path:") else spec
 
 
 def layer_at(depth: float, n_layers: int) -> int:

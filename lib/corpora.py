@@ -8,6 +8,7 @@ Formats (JSON Lines, UTF-8, one object a line, told apart by their fields):
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,14 +79,42 @@ def load(
     elif spec in corpora_public.SOURCES:
         file = corpora_public.fetch(spec, download=download)
         found = iter(corpora_public.SOURCES[spec].parse(file))
+    elif spec in (own_files := _remembered()):
+        file = Path(own_files[spec])
+        found = rows(file)
     else:
-        known = ", ".join([*OWN, *corpora_public.SOURCES])
+        known = ", ".join([*OWN, *corpora_public.SOURCES, *own_files])
         raise CorpusError(f"unknown corpus `{spec}`; known: {known}; or use path:FILE.jsonl")
     documents, notes = _distinct(file, found)
     _check_size(file, documents, minimum)
     lines = (json.dumps([d.id, d.text, d.response_start]) for d in documents)
     content = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return Corpus(name=name, documents=tuple(documents), sha256=content, notes=notes)
+
+
+def remember(spec: str) -> None:
+    """Note where a ``path:`` corpus lies, so that this machine's dashboard can show its text.
+
+    Kept in the user's cache: the store itself never holds text or paths.
+    """
+    if not spec.startswith("path:"):
+        return
+    file = Path(spec.removeprefix("path:")).expanduser().resolve()
+    known = _remembered() | {file.stem: str(file)}
+    target = _remembered_file()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = target.with_suffix(f".{os.getpid()}.tmp")
+    building.write_text(json.dumps(known, indent=1), encoding="utf-8")
+    building.replace(target)
+
+
+def _remembered_file() -> Path:
+    return paths.cache() / "corpora.json"
+
+
+def _remembered() -> dict[str, str]:
+    file = _remembered_file()
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def split(corpus: Corpus | Sequence[Document], heldout: float = 0.2, seed: int = 0) -> Split:

@@ -43,7 +43,12 @@ def _tiny(tmp_path_factory):
         [sys.executable, "-m", "lib", "run", str(config), "--out", str(folder / "out"), "--quiet"]
         + ["--jobs", "1"],
         cwd=paths.ROOT,
-        env=os.environ | {"INSIDEOUT_WORK": str(folder / "work"), "OMP_NUM_THREADS": "1"},
+        env=os.environ
+        | {
+            "INSIDEOUT_WORK": str(folder / "work"),
+            "INSIDEOUT_CACHE": str(folder / "cache"),
+            "OMP_NUM_THREADS": "1",
+        },
         check=True,
     )
     return folder
@@ -63,3 +68,9 @@ def tiny_work(_tiny):
 @pytest.fixture(scope="session")
 def tiny_config(_tiny):
     return _tiny / "tiny.yaml"
+
+
+@pytest.fixture
+def tiny_cache(_tiny, monkeypatch):
+    """Where the tiny run remembered its corpora, so that pages can show their text."""
+    monkeypatch.setenv("INSIDEOUT_CACHE", str(_tiny / "cache"))

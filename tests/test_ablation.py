@@ -40,6 +40,8 @@ from lib.ui import ablation_result
 
 PROMPT = "The quiet mind asks for little, and finds it near at hand."
 SKIP = 4
+PATIENCE = 300
+"""Seconds; a worker starts in about 5, but on a crowded machine it may take a minute."""
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
@@ -481,7 +483,7 @@ def ask(prompt, **fields):
     return AblationRequest(experiment_id="both", prompt=prompt, **fields)
 
 
-def wait(client, ticket, seconds=30.0, until=lambda p: p.finished):
+def wait(client, ticket, seconds=PATIENCE, until=lambda p: p.finished):
     end = time.monotonic() + seconds
     while not until(client.progress(ticket)):
         assert time.monotonic() < end, client.progress(ticket)
@@ -562,23 +564,23 @@ def test_worker_answers_as_this_process_does_and_survives_bad_requests(client, r
         client.submit(ask("x" * 300)),
         client.submit(AblationRequest(experiment_id="planted", prompt=PROMPT, top=4)),
     )
-    assert same_numbers(wait(client, good, 60).result, run("both"))
+    assert same_numbers(wait(client, good, PATIENCE).result, run("both"))
     failed = wait(client, bad)
     assert (failed.phase, failed.result) == ("failed", None)
     assert "limit is 256" in failed.words
-    assert same_numbers(wait(client, after, 60).result, run("planted", top=4))
+    assert same_numbers(wait(client, after, PATIENCE).result, run("planted", top=4))
 
 
 def test_killed_worker_is_replaced(client, run):
-    wait(client, client.submit(ask(PROMPT)), 60)
+    wait(client, client.submit(ask(PROMPT)), PATIENCE)
     killed = client.worker_id
     lost = client.submit(ask(PROMPT, seed=11))
     os.kill(killed, signal.SIGKILL)
     kept = client.submit(ask(PROMPT, seed=12))
-    ended = wait(client, lost, 60)
+    ended = wait(client, lost, PATIENCE)
     if ended.phase == "failed":  # it may have been quicker than the signal
         assert "exit code -9" in ended.message
-    assert same_numbers(wait(client, kept, 60).result, run("both", seed=12))
+    assert same_numbers(wait(client, kept, PATIENCE).result, run("both", seed=12))
     assert client.worker_id != killed
 
 
@@ -600,7 +602,7 @@ def test_worker_cancels_between_stages_and_ends_with_its_parent(root):
         assert heard["stage"] == "loading the model"
     assert heard == {"event": "cancelled", "ticket": "t"}
     worker.stdin.close()
-    assert worker.wait(timeout=30) == 0
+    assert worker.wait(timeout=PATIENCE) == 0
     worker.stdout.close()
 
 
@@ -635,7 +637,7 @@ def page(root, client, monkeypatch):
     st.cache_data.clear()
     st.cache_resource.clear()
     monkeypatch.setattr("lib.ui.ablation.client", lambda: client)
-    page = AppTest.from_file("../pages/ablation.py", default_timeout=30)
+    page = AppTest.from_file("../pages/ablation.py", default_timeout=PATIENCE)
     page.query_params["experiment"] = "both"
     return page
 
@@ -662,7 +664,7 @@ def fill_store(file):
 
 def settled(page, client):
     """The page after its request has been answered."""
-    wait(client, page.session_state["ablation:ticket"], 60)
+    wait(client, page.session_state["ablation:ticket"], PATIENCE)
     return page.run()
 
 

@@ -82,3 +82,21 @@ def test_a_missing_live_bundle_is_explained(tiny_store: Path, tmp_path: Path, mo
     assert not at.exception
     assert "bundle" in _text(at)
     assert "python -m lib run" in _text(at)
+
+
+def test_hostile_text_is_shown_as_text(tiny_store: Path, tiny_cache, monkeypatch):
+    """The document that holds a script tag appears on the Tokens page, escaped."""
+    with duckdb.connect(str(tiny_store / "store.duckdb"), read_only=True) as store:
+        row = store.execute(
+            "SELECT experiment_id, layer, latent FROM example WHERE document_id = 'script' LIMIT 1"
+        ).fetchone()
+    assert row is not None, "the hostile document should be an example of some latent"
+    experiment, layer, latent = row
+    at = _open(
+        "features", tiny_store, monkeypatch,
+        experiment=experiment, layer=str(layer), latent=str(latent),
+    )  # fmt: skip
+    assert not at.exception
+    html = "\n".join(str(e.value) for e in at.get("html")) + _text(at)
+    assert "<script>" not in html
+    assert "script" in html

@@ -133,7 +133,7 @@ def _names(documents: list[tuple[str, str]]) -> pl.DataFrame:
 
 
 def _train_names(prepared: Prepared) -> pl.DataFrame:
-    own, neutral = prepared.experiment.corpus_name, prepared.experiment.recipe.text.neutral
+    own, neutral = prepared.experiment.corpus_name, prepared.experiment.recipe.text.neutral_name
     text = prepared.texts
     return _names(
         [(own, d.id) for d in text.corpus_train] + [(neutral, d.id) for d in text.neutral_train]
@@ -141,7 +141,7 @@ def _train_names(prepared: Prepared) -> pl.DataFrame:
 
 
 def _heldout_names(prepared: Prepared) -> pl.DataFrame:
-    own, neutral = prepared.experiment.corpus_name, prepared.experiment.recipe.text.neutral
+    own, neutral = prepared.experiment.corpus_name, prepared.experiment.recipe.text.neutral_name
     return _names(
         [(own if t == "corpus" else neutral, d.id) for t, d in prepared.texts.heldout]
     )

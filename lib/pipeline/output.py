@@ -100,7 +100,7 @@ def _summary(frame: pl.DataFrame) -> dict[str, Any]:
 def _token_rows(prepared: Prepared, tokens: pl.DataFrame) -> pl.DataFrame:
     """Per document lists over its tokens, null where a token was not scored."""
     heldout = prepared.texts.heldout
-    names = {"corpus": prepared.experiment.corpus_name, "neutral": prepared.experiment.recipe.text.neutral}
+    names = {"corpus": prepared.experiment.corpus_name, "neutral": prepared.experiment.recipe.text.neutral_name}
     rows = []
     for (number,), frame in tokens.group_by(["document"], maintain_order=True):
         text, document = heldout[number]

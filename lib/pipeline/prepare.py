@@ -38,6 +38,8 @@ class Texts:
 def texts(experiment: Experiment) -> Texts:
     """Load and split the corpus and the neutral text."""
     recipe = experiment.recipe.text
+    corpora.remember(experiment.corpus)
+    corpora.remember(recipe.neutral)
     own = corpora.load(experiment.corpus, minimum=recipe.minimum_words)
     neutral = corpora.load(recipe.neutral, minimum=recipe.minimum_words)
     own_split = corpora.split(own, heldout=recipe.heldout)

@@ -12,6 +12,7 @@ import polars as pl
 
 from lib import paths
 from lib.activations import windows
+from lib.config import corpus_name
 from lib.corpora import Document, document_sha256
 from lib.models import LoadedModel
 from lib.pipeline.dictionaries import KINDS, trained
@@ -71,6 +72,7 @@ def _public(config: dict[str, Any]) -> dict[str, Any]:
         value = config[key]
         if isinstance(value, str) and ("/" in value) and not value.startswith("hf:"):
             config[key] = Path(value.removeprefix("path:")).name
+    config["recipe"]["text"]["neutral"] = corpus_name(config["recipe"]["text"]["neutral"])
     return config
 
 
@@ -93,8 +95,8 @@ def document_rows(prepared: Prepared, loaded: LoadedModel) -> pl.DataFrame:
     groups: list[tuple[str, str, list[Document]]] = [
         (experiment.corpus_name, "train", text.corpus_train),
         (experiment.corpus_name, "heldout", text.corpus_heldout),
-        (experiment.recipe.text.neutral, "train", text.neutral_train),
-        (experiment.recipe.text.neutral, "heldout", text.neutral_heldout),
+        (experiment.recipe.text.neutral_name, "train", text.neutral_train),
+        (experiment.recipe.text.neutral_name, "heldout", text.neutral_heldout),
     ]
     rows = []
     for corpus, split, documents in groups:
