@@ -66,9 +66,7 @@ def windows(
     coded = tokenizer(
         [d.text for d in documents], add_special_tokens=False, return_offsets_mapping=True
     )
-    for index, (ids, spans) in enumerate(
-        zip(coded.input_ids, coded.offset_mapping, strict=True)
-    ):
+    for index, (ids, spans) in enumerate(zip(coded.input_ids, coded.offset_mapping, strict=True)):
         # Byte-level tokenizers give pieces of one character the same span: make ends monotonous.
         ends.append(np.maximum.accumulate([e for _, e in spans]).tolist() if spans else [])
         for start in range(0, len(ids), window - 1):
@@ -295,7 +293,9 @@ class Stream:
     """Passes started so far; each has its own order."""
 
     def __iter__(self) -> Iterator[Float[Tensor, "tokens sides d"]]:
-        shards = [self.harvest.shard(i, self.layer) for i in range(len(self.harvest.manifest.shards))]
+        shards = [
+            self.harvest.shard(i, self.layer) for i in range(len(self.harvest.manifest.shards))
+        ]
         blocks = [
             (i, start) for i, x in enumerate(shards) for start in range(0, len(x), self.block)
         ]

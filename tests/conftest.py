@@ -40,8 +40,10 @@ def _tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     config = write_config(folder)
     subprocess.run(
-        [sys.executable, "-m", "lib", "run", str(config), "--out", str(folder / "out"), "--quiet"]
-        + ["--jobs", "1"],
+        [
+            *(sys.executable, "-m", "lib", "run", str(config)),
+            *("--out", str(folder / "out"), "--quiet", "--jobs", "1"),
+        ],
         cwd=paths.ROOT,
         env=os.environ
         | {

@@ -115,5 +115,5 @@ def test_unpaired_and_truncated_harvests_are_refused(harvested, tmp_path):
     sealed = json.loads((tmp_path / "harvest.json").read_text())
     sealed["tuned_tokens"] = "f" * 64
     (tmp_path / "harvest.json").write_text(json.dumps(sealed))
-    with pytest.raises(PairingError, match="different|base ran on"):
+    with pytest.raises(PairingError, match="base ran on"):
         Harvest.open(tmp_path)

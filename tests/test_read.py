@@ -30,25 +30,25 @@ def make(path: Path, *statements: str, version: int = SCHEMA_VERSION, mark: str 
 
 def experiment(name: str, corpus: str) -> str:
     return f"""INSERT INTO experiment (experiment_id, base_model, n_layers, corpus, provenance)
-               VALUES ('{name}', 'm', 4, '{corpus}', 'measured')"""  # noqa: S608
+               VALUES ('{name}', 'm', 4, '{corpus}', 'measured')"""
 
 
 def layer(name: str, number: int, cka: float, ratio: str = "NULL", peak: str = "NULL") -> str:
     return f"""INSERT INTO layer_metric (experiment_id, layer, depth, hook, n_tokens, cka, cka_low,
                    cka_high, relative_displacement, ratio, is_peak)
                VALUES ('{name}', {number}, {number / 4}, 'mlp', 100, {cka}, {cka - 0.02},
-                   {cka + 0.01}, {number / 10}, {ratio}, {peak})"""  # noqa: S608
+                   {cka + 0.01}, {number / 10}, {ratio}, {peak})"""
 
 
 def output(name: str, text: str, kl: float, part: str = "all") -> str:
     return f"""INSERT INTO output_metric (experiment_id, text, part, n_documents, n_tokens, kl)
-               VALUES ('{name}', '{text}', '{part}', 5, 50, {kl})"""  # noqa: S608
+               VALUES ('{name}', '{text}', '{part}', 5, 50, {kl})"""
 
 
 def dictionary(name: str, number: int, kind: str) -> str:
     return f"""INSERT INTO dictionary (experiment_id, layer, kind, latents, latents_asked, k,
                    train_tokens, heldout_tokens, steps, stopped)
-               VALUES ('{name}', {number}, '{kind}', 8, 8, 2, 9, 9, 9, 'flat')"""  # noqa: S608
+               VALUES ('{name}', {number}, '{kind}', 8, 8, 2, 9, 9, 9, 'flat')"""
 
 
 @pytest.fixture

@@ -123,7 +123,9 @@ def train_one(job: Job) -> str:
     )
     dictionary.save(job.directory)
     write_json(job.directory / "log.json", log_record(log))
-    return f"layer {job.layer} {job.kind}, {log.steps} steps, {log.tokens / log.seconds:,.0f} tokens/s"
+    return (
+        f"layer {job.layer} {job.kind}, {log.steps} steps, {log.tokens / log.seconds:,.0f} tokens/s"
+    )
 
 
 @dataclass

@@ -142,9 +142,7 @@ def _train_names(prepared: Prepared) -> pl.DataFrame:
 
 def _heldout_names(prepared: Prepared) -> pl.DataFrame:
     own, neutral = prepared.experiment.corpus_name, prepared.experiment.recipe.text.neutral_name
-    return _names(
-        [(own if t == "corpus" else neutral, d.id) for t, d in prepared.texts.heldout]
-    )
+    return _names([(own if t == "corpus" else neutral, d.id) for t, d in prepared.texts.heldout])
 
 
 def _statistics(crosscoder: Dictionary, codes: pl.DataFrame, tokens: int) -> pl.DataFrame:
@@ -155,8 +153,12 @@ def _statistics(crosscoder: Dictionary, codes: pl.DataFrame, tokens: int) -> pl.
         max_activation=pl.col("value").max().cast(pl.Float64),
     )
     everyone = pl.DataFrame({"latent": np.arange(crosscoder.latents, dtype=np.int32)})
-    frame = everyone.join(summed, on="latent", how="left").sort("latent").with_columns(
-        pl.col("firings").fill_null(0).cast(pl.Int64), pl.col("squared").fill_null(0.0)
+    frame = (
+        everyone.join(summed, on="latent", how="left")
+        .sort("latent")
+        .with_columns(
+            pl.col("firings").fill_null(0).cast(pl.Int64), pl.col("squared").fill_null(0.0)
+        )
     )
     norms = crosscoder.norms.double()
     base, tuned = norms[:, 0], norms[:, 1]
@@ -194,7 +196,9 @@ def _histograms(codes: pl.DataFrame) -> pl.DataFrame:
     """Equal bins from 0 to the latent's maximum, over its non-zero activations."""
     top = pl.col("value").max().over("latent")
     bins = (
-        codes.with_columns(bin=(pl.col("value") / top * BINS).floor().clip(0, BINS - 1).cast(pl.Int32))
+        codes.with_columns(
+            bin=(pl.col("value") / top * BINS).floor().clip(0, BINS - 1).cast(pl.Int32)
+        )
         .group_by("latent", "bin")
         .agg(n=pl.len(), top=pl.col("value").max().first())
     )

@@ -81,9 +81,7 @@ def _response_flags(
 def _summary(frame: pl.DataFrame) -> dict[str, Any]:
     """Token-weighted means with bootstrap intervals over documents."""
     columns = [*MEASURES, "nll_base", "nll_tuned"]
-    sums = frame.group_by("document", maintain_order=True).agg(
-        pl.col(columns).sum(), n=pl.len()
-    )
+    sums = frame.group_by("document", maintain_order=True).agg(pl.col(columns).sum(), n=pl.len())
     row: dict[str, Any] = {"n_documents": len(sums), "n_tokens": len(frame)}
     counts = sums["n"].to_numpy()
     for name in columns:
@@ -100,7 +98,10 @@ def _summary(frame: pl.DataFrame) -> dict[str, Any]:
 def _token_rows(prepared: Prepared, tokens: pl.DataFrame) -> pl.DataFrame:
     """Per document lists over its tokens, null where a token was not scored."""
     heldout = prepared.texts.heldout
-    names = {"corpus": prepared.experiment.corpus_name, "neutral": prepared.experiment.recipe.text.neutral_name}
+    names = {
+        "corpus": prepared.experiment.corpus_name,
+        "neutral": prepared.experiment.recipe.text.neutral_name,
+    }
     rows = []
     for (number,), frame in tokens.group_by(["document"], maintain_order=True):
         text, document = heldout[number]

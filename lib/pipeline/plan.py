@@ -102,7 +102,9 @@ def costs(experiment: Experiment, loaded: LoadedModel, speed: dict[str, float]) 
     ]
     if not experiment.adapter:
         seconds = 6.0 * n * tuned / (speed[recipe.finetune.dtype] * EFFICIENCY["train"])
-        cost = Cost("finetune", f"{tuned:,} tokens, forward and backward", seconds, 8e6, weights * 2)
+        cost = Cost(
+            "finetune", f"{tuned:,} tokens, forward and backward", seconds, 8e6, weights * 2
+        )
         found.insert(1, cost)
     return found
 
@@ -111,14 +113,14 @@ def _sparse(
     experiment: Experiment, loaded: LoadedModel, train: float, layers: int, speed: dict[str, float]
 ) -> Cost:
     recipe = experiment.recipe.sparse
-    latents = affordable(
-        int(recipe.expansion * loaded.d), int(train), recipe.min_tokens_per_latent
-    )
+    latents = affordable(int(recipe.expansion * loaded.d), int(train), recipe.min_tokens_per_latent)
     steps = recipe.max_steps * 0.8
     per_token = sum(
         2.0 * latents * loaded.d * (2 if side is None else 1) * 1.5 for side in KINDS.values()
     )
-    seconds = layers * steps * recipe.batch * per_token / (speed["bfloat16"] * EFFICIENCY["dictionary"])
+    seconds = (
+        layers * steps * recipe.batch * per_token / (speed["bfloat16"] * EFFICIENCY["dictionary"])
+    )
     state = sum(
         latents * loaded.d * (2 if side is None else 1) * 2 * 4.0 for side in KINDS.values()
     )

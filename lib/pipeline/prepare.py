@@ -140,9 +140,7 @@ def _sampled(
     return stage, list(corpora.load(source, minimum=1).documents)
 
 
-def _finetune(
-    experiment: Experiment, text: Texts, base_hash: str, progress: Progress
-) -> Stage:
+def _finetune(experiment: Experiment, text: Texts, base_hash: str, progress: Progress) -> Stage:
     recipe = experiment.recipe.finetune
     inputs: dict[str, Any] = {"base": base_hash}
     if experiment.adapter:

@@ -42,7 +42,9 @@ class Normaliser:
         mean = total / count
         variance = squares / count - float(mean.square().sum())
         if not torch.isfinite(mean).all() or variance != variance:
-            raise ValueError("normaliser: activations hold NaN or infinity; check the model's dtype")
+            raise ValueError(
+                "normaliser: activations hold NaN or infinity; check the model's dtype"
+            )
         if variance <= 1e-12 * max(1e-30, squares / count):
             raise ValueError("normaliser: activations are constant over tokens; drop that layer")
         return Normaliser(mean.float(), (variance / len(mean)) ** 0.5)

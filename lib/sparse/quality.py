@@ -47,7 +47,7 @@ def quality(
         l0 += float((z > 0).sum())
     variance = [_variance(x[:, s].float()) for s in range(x.shape[1])]
     fve = tuple(1 - float(e) / v for e, v in zip(errors[:-1], variance, strict=True))
-    change = _variance((x[:, 1].float() - x[:, 0].float())) if x.shape[1] == 2 else 0.0
+    change = _variance(x[:, 1].float() - x[:, 0].float()) if x.shape[1] == 2 else 0.0
     difference = 1 - float(errors[-1]) / change if change > 0 else None
     return Quality(fve, difference, l0 / len(x), firing / len(x))
 

@@ -49,9 +49,7 @@ def test_scaling_a_decoder_row_and_its_code_oppositely_changes_no_selection():
     one = select(scores(x, weights, torch.float32), weights.decoder.norm(dim=1), 3, 0.0)
     two = select(scores(x, scaled, torch.float32), scaled.decoder.norm(dim=1), 3, 0.0)
     assert torch.equal(one.latent, two.latent)
-    torch.testing.assert_close(
-        reconstruct(one, weights, len(x)), reconstruct(two, scaled, len(x))
-    )
+    torch.testing.assert_close(reconstruct(one, weights, len(x)), reconstruct(two, scaled, len(x)))
 
 
 def test_gradients_equal_autograd():

@@ -115,9 +115,7 @@ def test_basis_round_trip_and_plain_loss_at_weight_one():
     torch.testing.assert_close(inside.square().sum(1), scaled.square().sum((1, 2)))
 
 
-def test_saved_and_loaded_is_the_same(
-    planted: tuple[Dictionary, torch.Tensor], tmp_path
-):
+def test_saved_and_loaded_is_the_same(planted: tuple[Dictionary, torch.Tensor], tmp_path):
     made, heldout = planted
     made.save(tmp_path)
     again = Dictionary.load(tmp_path)
