@@ -564,23 +564,23 @@ def test_worker_answers_as_this_process_does_and_survives_bad_requests(client, r
         client.submit(ask("x" * 300)),
         client.submit(AblationRequest(experiment_id="planted", prompt=PROMPT, top=4)),
     )
-    assert same_numbers(wait(client, good, PATIENCE).result, run("both"))
+    assert same_numbers(wait(client, good).result, run("both"))
     failed = wait(client, bad)
     assert (failed.phase, failed.result) == ("failed", None)
     assert "limit is 256" in failed.words
-    assert same_numbers(wait(client, after, PATIENCE).result, run("planted", top=4))
+    assert same_numbers(wait(client, after).result, run("planted", top=4))
 
 
 def test_killed_worker_is_replaced(client, run):
-    wait(client, client.submit(ask(PROMPT)), PATIENCE)
+    wait(client, client.submit(ask(PROMPT)))
     killed = client.worker_id
     lost = client.submit(ask(PROMPT, seed=11))
     os.kill(killed, signal.SIGKILL)
     kept = client.submit(ask(PROMPT, seed=12))
-    ended = wait(client, lost, PATIENCE)
+    ended = wait(client, lost)
     if ended.phase == "failed":  # it may have been quicker than the signal
         assert "exit code -9" in ended.message
-    assert same_numbers(wait(client, kept, PATIENCE).result, run("both", seed=12))
+    assert same_numbers(wait(client, kept).result, run("both", seed=12))
     assert client.worker_id != killed
 
 
@@ -664,7 +664,7 @@ def fill_store(file):
 
 def settled(page, client):
     """The page after its request has been answered."""
-    wait(client, page.session_state["ablation:ticket"], PATIENCE)
+    wait(client, page.session_state["ablation:ticket"])
     return page.run()
 
 

@@ -5,12 +5,11 @@ Every estimate here is a function of totals over tokens, so one document enters 
 a resample as a vector of document counts; a draw then costs a small matrix product.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from numpy.typing import ArrayLike
 
 DRAWS = 2000
 
@@ -87,8 +86,8 @@ def bootstrap(
 
 
 def bootstrap_ratio(
-    numerators: ArrayLike,
-    denominators: ArrayLike,
+    numerators: Collection[Any],
+    denominators: Collection[Any],
     draws: int = DRAWS,
     seed: int = 0,
     level: float = 0.95,
@@ -110,7 +109,11 @@ def bootstrap_ratio(
 
 
 def bootstrap_mean(
-    sums: ArrayLike, counts: ArrayLike, draws: int = DRAWS, seed: int = 0, level: float = 0.95
+    sums: Collection[Any],
+    counts: Collection[Any],
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Interval:
     """Token-weighted mean over documents, from each document's sum and its number of tokens.
 

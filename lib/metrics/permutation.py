@@ -35,7 +35,7 @@ class RankTest(NamedTuple):
 
 
 def permutation_test(parts: list[Part], n: int, seed: int) -> RankTest:
-    rho = float(np.clip(sum(a @ b for a, b in parts), -1.0, 1.0))
+    rho = round(float(sum(a @ b for a, b in parts)), 12)  # so that perfect order is exactly 1
     exact = _convolved(parts)
     if exact is None:
         null = _sampled(parts, seed)

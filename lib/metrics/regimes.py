@@ -1,10 +1,10 @@
 """Which of four regimes a fine-tune falls into, from one internal and one output number."""
 
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Collection
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 Regime = Literal[
     "near-unchanged",
@@ -21,11 +21,11 @@ class Cuts(NamedTuple):
 
 
 def classify(
-    internal: float,
-    output: float,
-    internal_cut: float,
-    output_cut: float,
-    margin: float = 0.25,
+    internal: float | int,
+    output: float | int,
+    internal_cut: float | int,
+    output_cut: float | int,
+    margin: float | int = 0.25,
 ) -> Regime:
     """Label of one experiment, relative to cuts that hold for its scale and its evaluation text.
 
@@ -61,7 +61,7 @@ def classify(
     return "behavioural capture" if outside >= 0 else "near-unchanged"
 
 
-def median_cuts(internal: ArrayLike, output: ArrayLike) -> Cuts:
+def median_cuts(internal: Collection[Any], output: Collection[Any]) -> Cuts:
     """Cuts that leave half of the experiments on each side of either axis.
 
     The geometric midpoint of the two middle values. With an odd number of experiments both middle
@@ -74,7 +74,7 @@ def median_cuts(internal: ArrayLike, output: ArrayLike) -> Cuts:
     return Cuts(_middle("internal", internal), _middle("output", output))
 
 
-def _distance(axis: str, value: float, cut: float) -> float:
+def _distance(axis: str, value: float | int, cut: float | int) -> float:
     """Natural-log distance above the cut; minus infinity for values that are not positive."""
     if math.isnan(value):
         raise ValueError(f"the {axis} value is NaN: not measured, so it has no regime")
@@ -83,7 +83,7 @@ def _distance(axis: str, value: float, cut: float) -> float:
     return math.log(value / cut) if value > 0 else -math.inf
 
 
-def _middle(axis: str, values: ArrayLike) -> float:
+def _middle(axis: str, values: Collection[Any]) -> float:
     ordered = np.sort(np.asarray(values, dtype=np.float64).ravel())
     n = len(ordered)
     if n < 2:

@@ -4,12 +4,11 @@ The p value of scipy's spearmanr is a large-sample formula; with 4 to 12 experim
 enumeration is right.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike
 
 from lib.metrics.permutation import TOLERANCE, RankTest, permutation_test
 
@@ -23,7 +22,7 @@ class ErrorPropagation(NamedTuple):
     """Share of draws with exactly the observed rho."""
 
 
-def ranks(values: ArrayLike) -> Float[np.ndarray, " n"]:
+def ranks(values: Collection[Any]) -> Float[np.ndarray, " n"]:
     """Ranks from 1, equal values sharing their average rank."""
     _, inverse, counts = np.unique(
         np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True
@@ -32,7 +31,7 @@ def ranks(values: ArrayLike) -> Float[np.ndarray, " n"]:
     return (last - (counts - 1) / 2)[inverse]
 
 
-def spearman_exact(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> RankTest:
+def spearman_exact(x: Collection[Any], y: Collection[Any], *, seed: int = 0) -> RankTest:
     """Spearman's rank correlation with its exact two-sided permutation p.
 
     All n! pairings up to n = 9, ties included; beyond that ``DRAWS`` seeded permutations, with the
@@ -47,7 +46,7 @@ def spearman_exact(x: ArrayLike, y: ArrayLike, *, seed: int = 0) -> RankTest:
 
 
 def stratified_spearman(
-    x: ArrayLike, y: ArrayLike, strata: Sequence[object] | np.ndarray, *, seed: int = 0
+    x: Collection[Any], y: Collection[Any], strata: Collection[Any], *, seed: int = 0
 ) -> RankTest:
     """Mean of the rank correlations within strata, permuting within strata only.
 
@@ -75,7 +74,7 @@ def stratified_spearman(
 
 
 def partial_spearman(
-    x: ArrayLike, y: ArrayLike, strata: Sequence[object] | np.ndarray, *, seed: int = 0
+    x: Collection[Any], y: Collection[Any], strata: Collection[Any], *, seed: int = 0
 ) -> RankTest:
     """Correlation of pooled ranks after removing each stratum's mean rank, permuting within strata.
 
@@ -100,7 +99,7 @@ def partial_spearman(
     return permutation_test([(residuals[0][rows], residuals[1][rows]) for rows in at], len(x), seed)
 
 
-def leave_one_out(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, " n"]:
+def leave_one_out(x: Collection[Any], y: Collection[Any]) -> Float[np.ndarray, " n"]:
     """Spearman's rho without each point in turn; NaN where what is left is constant.
 
     Raises:
@@ -114,7 +113,7 @@ def leave_one_out(x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, " n"]:
     return np.array([_rho(np.delete(x, i), np.delete(y, i)) for i in range(len(x))])
 
 
-def holm(p_values: ArrayLike) -> Float[np.ndarray, " tests"]:
+def holm(p_values: Collection[Any]) -> Float[np.ndarray, " tests"]:
     """Holm's step-down adjusted p values, in the order given; holds under any dependence.
 
     Raises:
@@ -131,7 +130,7 @@ def holm(p_values: ArrayLike) -> Float[np.ndarray, " tests"]:
 
 
 def measurement_error(
-    x: ArrayLike, y: ArrayLike, sd_log: float, draws: int = 10_000, seed: int = 0
+    x: Collection[Any], y: Collection[Any], sd_log: float | int, draws: int = 10_000, seed: int = 0
 ) -> ErrorPropagation:
     """How often rho keeps its sign when both variables carry independent log-normal error.
 
@@ -157,7 +156,7 @@ def measurement_error(
 
 
 def _noisy_ranks(
-    values: np.ndarray, sd_log: float, draws: int, rng: np.random.Generator
+    values: np.ndarray, sd_log: float | int, draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "draws n"]:
     if sd_log == 0:  # ties stay ties
         return np.broadcast_to(ranks(values), (draws, len(values)))
@@ -165,7 +164,7 @@ def _noisy_ranks(
     return noisy.argsort(1).argsort(1) + 1.0
 
 
-def _pair(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _pair(x: Collection[Any], y: Collection[Any]) -> tuple[np.ndarray, np.ndarray]:
     x, y = (np.asarray(v, dtype=np.float64).ravel() for v in (x, y))
     if len(x) != len(y):
         raise ValueError(f"x and y must pair up; got {len(x)} and {len(y)} values")
@@ -178,7 +177,7 @@ def _pair(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def _members(strata: Sequence[object] | np.ndarray, n: int) -> dict[object, Int[np.ndarray, " m"]]:
+def _members(strata: Collection[Any], n: int) -> dict[object, Int[np.ndarray, " m"]]:
     names = np.asarray(strata).ravel().tolist()
     if len(names) != n:
         raise ValueError(f"need one stratum per point; got {len(names)} for {n} points")

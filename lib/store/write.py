@@ -37,11 +37,20 @@ def publish(parts: Mapping[str, Path], directory: Path) -> Path:
     target = paths.store_file(directory)
     directory.mkdir(parents=True, exist_ok=True)
     building = target.with_name(f"{target.name}.building-{os.getpid()}")
-    building.unlink(missing_ok=True)
-    store = duckdb.connect(str(building))
+    for stale in directory.glob(f"{target.name}.building-*"):  # of a killed run
+        stale.unlink()
     try:
+        _build(building, parts, target)
+        building.replace(target)
+    finally:
+        building.unlink(missing_ok=True)
+    return target
+
+
+def _build(building: Path, parts: Mapping[str, Path], old: Path) -> None:
+    with duckdb.connect(str(building)) as store:
         store.execute(SCHEMA.read_text(encoding="utf-8"))
-        _carry_over(store, target, sorted(parts))
+        _carry_over(store, old, sorted(parts))
         for experiment_id in sorted(parts):
             for file in sorted(parts[experiment_id].glob("*.parquet")):
                 _insert(store, file.stem, file)
@@ -50,10 +59,6 @@ def publish(parts: Mapping[str, Path], directory: Path) -> Path:
             [SCHEMA_VERSION, _store_id(store), datetime.now(UTC).replace(tzinfo=None)],
         )
         store.execute("CHECKPOINT")
-    finally:
-        store.close()
-    building.replace(target)
-    return target
 
 
 def published_parts(directory: Path) -> dict[str, str]:

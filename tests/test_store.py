@@ -1,0 +1,93 @@
+"""Publishing: other experiments stay, readers are never locked out, old schemas are not carried on."""
+
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+
+from lib.store import write
+from lib.store.read import StoreMissing, StoreOutdated, open_store
+
+
+def _part(folder: Path, experiment: str, kl: float, key: str) -> Path:
+    part = folder / key
+    part.mkdir(parents=True)
+    row = {"experiment_id": experiment, "base_model": "m", "corpus": "c", "provenance": "measured"}
+    pl.DataFrame([row | {"part": key}]).write_parquet(part / "experiment.parquet")
+    metric = {"experiment_id": experiment, "text": "corpus", "part": "all", "kl": kl}
+    pl.DataFrame([metric | {"n_documents": 2, "n_tokens": 9}]).write_parquet(
+        part / "output_metric.parquet"
+    )
+    pl.DataFrame(
+        {
+            "base_model": ["m"],
+            "corpus": ["c"],
+            "document_id": ["d1"],
+            "split": ["train"],
+            "sha256": ["0"],
+            "n_tokens": [1],
+            "char_ends": [[3]],
+        }
+    ).write_parquet(part / "document.parquet")
+    return part
+
+
+def _kl(folder: Path) -> dict[str, float]:
+    with duckdb.connect(str(folder / "store.duckdb"), read_only=True) as db:
+        return dict(db.execute("SELECT experiment_id, kl FROM output_metric").fetchall())
+
+
+def test_publishing_one_experiment_keeps_the_others_and_replaces_itself(tmp_path: Path):
+    write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
+    write.publish({"b": _part(tmp_path, "b", 0.2, "k2")}, tmp_path)
+    write.publish({"a": _part(tmp_path, "a", 0.3, "k3")}, tmp_path)
+    assert _kl(tmp_path) == {"a": 0.3, "b": 0.2}
+    assert write.published_parts(tmp_path) == {"a": "k3", "b": "k2"}
+    with duckdb.connect(str(tmp_path / "store.duckdb"), read_only=True) as db:
+        assert db.execute("SELECT count(*) FROM document").fetchone() == (1,)  # shared, not doubled
+
+
+def test_the_store_id_is_about_content_not_about_order(tmp_path: Path):
+    ids = []
+    for order in (("a", "b"), ("b", "a")):
+        out = tmp_path / "".join(order)
+        for name in order:
+            write.publish({name: _part(out / name, name, 0.1, f"k-{name}")}, out)
+        with duckdb.connect(str(out / "store.duckdb"), read_only=True) as db:
+            ids.append(db.execute("SELECT store_id FROM meta").fetchone())
+    assert ids[0] == ids[1]
+
+
+def test_an_open_reader_keeps_its_store_while_a_new_one_is_published(tmp_path: Path):
+    write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
+    reader = open_store(tmp_path / "store.duckdb")
+    write.publish({"a": _part(tmp_path, "a", 0.9, "k2")}, tmp_path)
+    with reader.cursor() as cursor:
+        assert cursor.sql("SELECT kl FROM output_metric").fetchall() == [(0.1,)]
+    assert _kl(tmp_path) == {"a": 0.9}
+
+
+def test_a_store_of_another_schema_version_is_refused_and_not_carried_over(tmp_path: Path):
+    write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
+    with duckdb.connect(str(tmp_path / "store.duckdb")) as db:
+        db.execute("UPDATE meta SET schema_version = 0")
+    with pytest.raises(StoreOutdated, match="python -m lib run"):
+        open_store(tmp_path / "store.duckdb")
+    write.publish({"b": _part(tmp_path, "b", 0.2, "k2")}, tmp_path)
+    assert _kl(tmp_path) == {"b": 0.2}
+
+
+def test_a_missing_store_says_how_to_make_one(tmp_path: Path):
+    with pytest.raises(StoreMissing, match="python -m lib run"):
+        open_store(tmp_path / "store.duckdb")
+
+
+def test_a_part_for_an_unknown_table_is_refused_and_the_old_store_stays(tmp_path: Path):
+    write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
+    bad = _part(tmp_path, "b", 0.2, "k2")
+    pl.DataFrame({"x": [1]}).write_parquet(bad / "surprise.parquet")
+    with pytest.raises(ValueError, match="no table 'surprise'"):
+        write.publish({"b": bad}, tmp_path)
+    assert _kl(tmp_path) == {"a": 0.1}
+    assert list(tmp_path.glob("*.building-*")) == []
