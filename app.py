@@ -4,9 +4,12 @@ from pathlib import Path
 
 import streamlit as st
 
+from lib.ui import frame
+
 # A file of ours: a Material icon here would make every browser ask a font server for it.
 icon = Path(__file__).parent / "lib" / "ui" / "icon.svg"
 st.set_page_config("Inside/Out", icon, "wide")
+frame.enter()
 st.navigation(
     {
         "": [

@@ -664,7 +664,8 @@ def fill_store(file):
 
 def settled(page, client):
     """The page after its request has been answered."""
-    wait(client, page.session_state["ablation:ticket"])
+    if "ablation:ticket" in page.session_state:  # else the answer was quicker than the page
+        wait(client, page.session_state["ablation:ticket"])
     return page.run()
 
 

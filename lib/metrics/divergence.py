@@ -1,12 +1,13 @@
 """How far apart two next-token distributions are: a plain reference, and without full logits."""
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from lib.metrics.logits import LogitPair, Running
 
 _REUSE_BYTES = 128 << 20
 """Logits of one token chunk up to this size are kept for the second pass instead of made again."""
@@ -44,23 +45,16 @@ def kl_per_token(
     """KL(p || q) of each token's next-token distributions, in nats: the plain reference.
 
     In [0, inf]: infinite where p gives mass to a token with logit -inf in q. Logits of -inf in p
-    are tokens without mass. The exact expectation, not an estimate from sampled tokens. Float64
-    inside.
+    are tokens without mass. NaN where either row is no distribution (NaN, +inf, or all -inf). The
+    exact expectation, not an estimate from sampled tokens. Float64 inside.
 
     Raises:
-        ValueError: vocabularies differ, or a row without any finite logit.
+        ValueError: the vocabularies differ.
     """
     _same_vocabulary(logits_p.shape[1], logits_q.shape[1])
-    for name, logits in (("p", logits_p), ("q", logits_q)):
-        good = torch.isfinite(logits).any(1) & ~(logits.isnan() | (logits == torch.inf)).any(1)
-        if not good.all():
-            row = int((~good).nonzero()[0])
-            raise ValueError(
-                f"token {row}: the logits of {name} are no distribution (NaN, +inf or all -inf)"
-            )
     log_p, log_q = (v.double().log_softmax(-1) for v in (logits_p, logits_q))
     p = log_p.exp()
-    terms = torch.where(p > 0, p * (log_p - log_q), 0.0)
+    terms = torch.where(p == 0, 0.0, p * (log_p - log_q))  # lets NaN through, unlike p > 0
     return terms.sum(-1).clamp_min(0.0)  # only rounding can fall below 0
 
 
@@ -98,7 +92,7 @@ def streamed(
     """
     vocab = _same_vocabulary(len(unembed_p), len(unembed_q))
     _check_tokens(hidden_p, hidden_q, targets, vocab)
-    pair = _Pair(unembed_p, unembed_q, vocab_chunk, softcap)
+    pair = LogitPair(unembed_p, unembed_q, vocab_chunk, softcap)
     parts = []
     for at in range(0, len(hidden_p), token_chunk):
         rows = slice(at, at + token_chunk)
@@ -114,55 +108,8 @@ def streamed(
     return Divergence(*(None if f[0] is None else torch.cat(f) for f in fields))
 
 
-class _Pair(NamedTuple):
-    unembed_p: Tensor
-    unembed_q: Tensor
-    vocab_chunk: int
-    softcap: float | None
-
-    def logits(self, p: Tensor, q: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """(first token id, logits of p, logits of q) for each vocabulary chunk."""
-        dtype = torch.promote_types(torch.promote_types(p.dtype, q.dtype), torch.float32)
-        p, q = p.to(dtype), q.to(dtype)
-        for low in range(0, len(self.unembed_p), self.vocab_chunk):
-            ids = slice(low, low + self.vocab_chunk)
-            a, b = p @ self.unembed_p[ids].to(dtype).T, q @ self.unembed_q[ids].to(dtype).T
-            if self.softcap is not None:
-                a, b = (v.div_(self.softcap).tanh_().mul_(self.softcap) for v in (a, b))
-            yield low, a, b
-
-
-class _Running:
-    """Log-normaliser, argmax and target logit of one model over the chunks seen so far."""
-
-    def __init__(self, like: Float[Tensor, "tokens d"], targets: Tensor | None) -> None:
-        self.top = like.new_full((len(like),), -math.inf, dtype=torch.float64)
-        self.sum = torch.zeros_like(self.top)
-        self.best = torch.zeros_like(self.top, dtype=torch.int64)
-        self.targets = targets
-        self.target_logit = torch.zeros_like(self.top)
-
-    def add(self, low: int, logits: Float[Tensor, "tokens chunk"]) -> None:
-        top, best = logits.max(1)
-        top = top.double()
-        self.best = torch.where(top > self.top, best + low, self.best)
-        new = torch.maximum(self.top, top)
-        own = (logits - new[:, None].to(logits.dtype)).exp_().sum(1, dtype=torch.float64)
-        self.sum = self.sum * (self.top - new).exp() + own
-        self.top = new
-        if self.targets is not None:
-            inside = (self.targets >= low) & (self.targets < low + logits.shape[1])
-            place = (self.targets - low).clamp(0, logits.shape[1] - 1).long()
-            found = logits.gather(1, place[:, None])[:, 0].double()
-            self.target_logit = torch.where(inside, found, self.target_logit)
-
-    @property
-    def log_normaliser(self) -> Float[Tensor, " tokens"]:
-        return self.top + self.sum.log()
-
-
-def _token_chunk(p: Tensor, q: Tensor, pair: _Pair, targets: Tensor | None) -> Divergence:
-    of_p, of_q = _Running(p, targets), _Running(q, targets)
+def _token_chunk(p: Tensor, q: Tensor, pair: LogitPair, targets: Tensor | None) -> Divergence:
+    of_p, of_q = Running(p, targets), Running(q, targets)
     fits = 8 * len(p) * len(pair.unembed_p) <= _REUSE_BYTES
     chunks = list(pair.logits(p, q)) if fits else None
     for low, a, b in chunks or pair.logits(p, q):

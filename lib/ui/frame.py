@@ -1,9 +1,11 @@
 """The frame of every page: question, store check, global choices, definitions, provenance."""
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from lib.store.read import StoreError
 from lib.ui import cache, names
@@ -12,6 +14,7 @@ from lib.ui.links import copy_link, remembered_choice, url_choice, url_multi
 __all__ = [
     "copy_link",
     "definitions",
+    "enter",
     "page",
     "pick_experiment",
     "pick_layer",
@@ -30,11 +33,30 @@ _TIGHT = """<style>
 </style>"""
 
 
+def enter() -> None:
+    """Called by app.py: this run draws the navigation."""
+    st.session_state["entered"] = True
+
+
+def _through_app() -> None:
+    """Start over through app.py when Streamlit ran a page file on its own.
+
+    Until the first ``st.navigation`` of a server's life Streamlit takes the folder pages/ for an app
+    of its old kind, and runs the page of a deep link without app.py. That first run ends the
+    misunderstanding, so a rerun is right. (A page run alone by a test has itself as main script.)
+    """
+    context = get_script_run_ctx()
+    alone = context is None or Path(context.pages_manager.main_script_path).name != "app.py"
+    if not alone and "entered" not in st.session_state:
+        st.rerun()
+
+
 def page(title: str, answers: str) -> None:
     """The question, one line of what the page answers, and a store that can be read.
 
     Without one the page says what is wrong and which command helps, and ends here.
     """
+    _through_app()
     st.html(_TIGHT)
     st.title(title, anchor=False)
     st.caption(answers)

@@ -62,8 +62,9 @@ def correlation(
             f"{signed(pooled.rho)} (n = {pooled.n}), p = {pooled.p:.2g}."
         )
     for n, p_min in sorted({t.n: t.p_min for t in found.values() if t.p_min >= 0.05}.items()):
+        start = "No result" if pooled is None else "Within one model no result"
         said.append(
-            f"No result on {number(n)} corpora can reach p < 0.05 (the smallest is {p_min:.3f})."
+            f"{start} on {number(n)} corpora can reach p < 0.05 (the smallest is {p_min:.3f})."
         )
     kept = {model: steady[model] for model in found if model in steady}
     if kept:

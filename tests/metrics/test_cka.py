@@ -152,7 +152,16 @@ def test_one_document_has_no_interval():
     assert got.value == pytest.approx(debiased_cka(x, y))
 
 
-def test_a_layer_of_the_embedded_model_costs_seconds():
+@pytest.fixture
+def one_thread():
+    """CPU seconds of one core: spare threads would spin and be counted."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_layer_of_the_embedded_model_costs_seconds(one_thread):
     x = normal(5000, 576)
     y = x + 0.2 * normal(5000, 576, seed=1)
     start = time.process_time()

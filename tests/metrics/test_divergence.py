@@ -191,5 +191,11 @@ def test_refusals_say_what_and_where():
     broken[2, 0] = torch.nan
     with pytest.raises(ValueError, match="hidden_q is not finite at token 2"):
         streamed(p, broken, weight, weight)
-    with pytest.raises(ValueError, match="token 1: the logits of q"):
-        kl_per_token(torch.zeros(2, 3), torch.tensor([[0.0] * 3, [-math.inf] * 3]))
+
+
+def test_rows_that_are_no_distribution_give_nan_and_spoil_no_other_row():
+    good = torch.tensor([[0.0, 1.0, 2.0]]).repeat(4, 1)
+    bad = good.clone()
+    bad[0, 1], bad[1], bad[2, 0] = torch.nan, -math.inf, math.inf
+    for kl in (kl_per_token(good, bad), kl_per_token(bad, good)):
+        assert kl[:3].isnan().all() and kl[3] == 0

@@ -164,7 +164,16 @@ def test_shares_by_hand():
     assert shares(torch.zeros(2), decoder).energy.tolist() == [0.0, 0.0]
 
 
-def test_four_thousand_latents_take_seconds():
+@pytest.fixture
+def one_thread():
+    """CPU seconds of one core: spare threads would spin and be counted."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_four_thousand_latents_take_seconds(one_thread):
     decoder, generator = normal(4096, 2, 576), torch.Generator().manual_seed(0)
     x, x_hat = normal(2048, 2, 576), normal(2048, 2, 576, seed=1)
     indices = torch.randint(4096, (2048, 32), generator=generator)
