@@ -36,7 +36,7 @@ def layer_rows(prepared: Prepared, sparse: Stage, loaded: LoadedModel) -> pl.Dat
             **_similarity(x[:, 0], x[:, 1], groups),
         }
         if layer in at:
-            row |= _reconstruction(prepared, sparse, layer, x[:, 1], groups)
+            row |= _reconstruction(prepared, sparse, layer, x[:, 0], x[:, 1], groups)
         rows.append(row)
     frame = pl.DataFrame(rows, infer_schema_length=None)
     peak = pl.col("ratio").is_not_null() & (pl.col("ratio") == pl.col("ratio").max())
@@ -69,14 +69,22 @@ def _reconstruction(
     prepared: Prepared,
     sparse: Stage,
     layer: int,
+    base: Float[Tensor, "tokens d"],
     tuned: Float[Tensor, "tokens d"],
     groups: Int[Tensor, " tokens"],
 ) -> dict[str, Any]:
-    """Definition A: base SAE's error on tuned activations over the tuned SAE's own error."""
+    """Definition A: base SAE's error on tuned activations over the tuned SAE's own error.
+
+    Centred: the base SAE sees the tuned activations without the mean difference, so that a constant
+    offset alone gives 1.
+    """
     of_base, _ = trained(sparse, layer, "sae_base")
     of_tuned, _ = trained(sparse, layer, "sae_tuned")
     cross, own = _through(of_base, tuned), _through(of_tuned, tuned)
     ratio = cross_ratio(tuned, cross, own)
+    offset = (tuned - base).mean(0)
+    shifted = tuned - offset
+    centred = cross_ratio(shifted, _through(of_base, shifted), own - offset).ratio
     interval = bootstrap_ratio(tuned, cross, own, groups)
     seen = next(iter(Stream(prepared.train, layer, IN_SAMPLE_TOKENS, seed=1, side=1)), None)
     in_sample = None
@@ -89,7 +97,7 @@ def _reconstruction(
         "ratio": ratio.ratio,
         "ratio_low": interval.ratio_low,
         "ratio_high": interval.ratio_high,
-        "ratio_centred": ratio.ratio_centred,
+        "ratio_centred": centred,
         "ratio_in_sample": in_sample,
         "excess_fvu": ratio.excess_fvu,
         "excess_fvu_low": interval.excess_low,

@@ -18,7 +18,8 @@ $$
 
 cross error over self error, squared norms. 1 = the base dictionary serves the tuned model as
 well as its own does. The **peak** is the largest value over the measured depths. *Centred*: the
-mean difference $\mathrm{E}[x_f - x_b]$ is removed first, so a constant offset does not count.
+mean difference $\mathrm{E}[x_f - x_b]$ is taken off what $S_b$ sees, so a constant offset does
+not count.
 *In-sample*: the same on training tokens; it can be large from overfitting alone and is never a
 headline. *Bound*: predicting the mean would score $1/(1-\mathrm{FVE}_{\text{self}})$. The seeds
 do not state their formula; this is the reading that fits their text best.
@@ -103,9 +104,9 @@ $$
 $$
 
 of a crosscoder latent's two decoder directions (Minder et al. 2025, arXiv:2504.02922): below 0.1
-eliminated, to 0.4 suppressed, to 0.6 shared, to 0.9 amplified, above new. *Dead*: never fires on
-held-out text. A norm alone does not make a latent new; $\nu^{\epsilon}$ and $\nu^{r}$ (latent
-scaling, same source) ask whether base needs it too.
+eliminated, to 0.4 suppressed, to 0.6 shared, to 0.9 amplified, above new. *Dead*: fires on fewer
+than 10 tokens of all harvested text. A norm alone does not make a latent new;
+$\nu^{\epsilon}$ and $\nu^{r}$ (latent scaling, same source) ask whether base needs it too.
 """,
     "Share of the difference": r"""
 $\mathrm{E}[a^2]\,\lVert d_f - d_b\rVert^2$ of a latent with activation $a$, as a share of the
