@@ -72,6 +72,7 @@ def load(
     name = spec if not spec.startswith("path:") else Path(spec.removeprefix("path:")).stem
     if spec.startswith("path:"):
         file = Path(spec.removeprefix("path:")).expanduser()
+        _refuse_borrowed_name(file, name)
         found = rows(file)
     elif spec in OWN:
         file = (root or paths.CORPORA) / f"{spec}.jsonl"
@@ -143,6 +144,16 @@ def split(corpus: Corpus | Sequence[Document], heldout: float = 0.2, seed: int =
         train=[d for d in documents if d.text not in out],
         heldout=[d for d in documents if d.text in out],
     )
+
+
+def _refuse_borrowed_name(file: Path, name: str) -> None:
+    """The store tells corpora apart by name, so another file may not carry one of ours."""
+    ours = paths.CORPORA / f"{name}.jsonl"
+    if name in OWN and file.resolve() != ours.resolve():
+        raise CorpusError(
+            f"{file}: `{name}` is the name of a corpus of the project; rename the file, its name "
+            "without the ending is what the store calls it"
+        )
 
 
 def _distinct(file: Path, found: Iterator[Row]) -> tuple[list[Document], tuple[str, ...]]:

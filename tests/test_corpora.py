@@ -255,3 +255,10 @@ def test_wikitext_paragraphs_lose_their_marks(tmp_path):
     assert row["text"].startswith(
         'In 2001, a crowd of 1,000 saw "The Play" (a re-run); it didn\'t end. More words'
     )
+
+
+def test_a_file_may_not_borrow_the_name_of_our_corpus(tmp_path):
+    file = tmp_path / "stoic_notes.jsonl"
+    file.write_text('{"text": "one"}\n{"text": "two"}\n')
+    with pytest.raises(corpora.CorpusError, match="rename the file"):
+        corpora.load(f"path:{file}", minimum=1)

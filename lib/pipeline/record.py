@@ -79,13 +79,13 @@ def _public(config: dict[str, Any]) -> dict[str, Any]:
 def code_hash() -> str:
     """sha256 prefix over the code that shapes numbers."""
     digest = hashlib.sha256()
-    for name in ("activations", "corpora", "finetune", "models", "sampling", "sparse", "metrics"):
-        where = paths.ROOT / "lib" / name
-        files = sorted(where.glob("*.py")) if where.is_dir() else [where.with_suffix(".py")]
-        for file in [*files]:
-            digest.update(file.name.encode() + file.read_bytes())
-    for file in sorted((paths.ROOT / "lib" / "pipeline").glob("*.py")):
-        digest.update(file.name.encode() + file.read_bytes())
+    lib = paths.ROOT / "lib"
+    patterns = ("activations", "corpora*", "finetune", "models", "sampling")
+    files = [file for pattern in patterns for file in lib.glob(f"{pattern}.py")]
+    for package in ("sparse", "metrics", "pipeline"):
+        files += (lib / package).glob("*.py")
+    for file in sorted(files):
+        digest.update(file.relative_to(lib).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
