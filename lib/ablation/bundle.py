@@ -32,9 +32,8 @@ def write_bundle(
 ) -> None:
     """Write one depth's slice, then name it in ``bundle.json`` (atomically, in this order).
 
-    Weights in raw activation units: a_j = relu(sum_s x_s . encoder[j, s] + encoder_bias[j]).
-    ``info.layers`` is ignored: the file names the depths written so far for the same experiment.
-    The decoder's output bias is not needed: a clamp moves along decoder differences only.
+    Weights in raw units: a_j = relu(sum_s x_s . encoder[j, s] + encoder_bias[j]). ``info.layers``
+    is ignored: the file names the depths written so far for the same experiment.
 
     Raises:
         ValueError: a weight that fp16 cannot hold, ids given twice, or not two sides.
@@ -55,11 +54,14 @@ def write_bundle(
     }
     updated = with_layer(bundle, info, layer)
     bundle.mkdir(parents=True, exist_ok=True)
-    target = slice_file(bundle, layer)
+    _save(tensors, slice_file(bundle, layer))
+    write_info(bundle, updated)
+
+
+def _save(tensors: dict[str, Tensor], target: Path) -> None:
     building = target.with_suffix(".building")
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, building)
     building.replace(target)
-    write_info(bundle, updated)
 
 
 def load_slice(bundle: Path, layer: int, device: torch.device) -> DictionarySlice:

@@ -43,7 +43,9 @@ def latent_map(points: pl.DataFrame) -> go.Figure:
         title="relative decoder norm (0 = base only, 0.5 = equal, 1 = tuned only)",
         range=[-0.02, 1.02],
     )
-    figure.update_yaxes(title="share of the difference's energy", type="log", tickformat="~p")
+    figure.update_yaxes(
+        title="share of the difference's energy", type="log", tickformat="~p", dtick="D2"
+    )
     figure.update_layout(
         template=theme.TEMPLATE,
         height=430,

@@ -63,7 +63,7 @@ def _mark(figure: go.Figure, name: str, value: float, dash: str, anchor: str) ->
 
 
 def _lay_out(figure: go.Figure) -> None:
-    figure.update_xaxes(title="KL(tuned || base) of one token, nats (log)", type="log")
+    figure.update_xaxes(title="KL(tuned || base) of one token, nats (log)", type="log", dtick=1)
     figure.update_yaxes(title="share", tickformat=".0%", rangemode="tozero")
     figure.update_layout(
         template=theme.TEMPLATE,

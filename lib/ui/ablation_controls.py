@@ -42,11 +42,8 @@ EXAMPLES = {
         "completes the request.\n\n### Instruction:\nExplain why bread rises.\n\n### Response:\n",
     ),
 }
-"""Ours, in the manner of each corpus and in none of them: neither model was trained on them."""
-NEUTRAL = (
-    "The library opens at nine on weekdays. Visitors can borrow up to six books at a time and "
-    "renew them once, unless another reader has asked for",
-)
+"""Ours, in the manner of each corpus and in none of them."""
+NEUTRAL = ("The library opens at nine. Visitors can borrow six books and renew them once, unless",)
 SEEDS = 1_000
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from lib.store.read import StoreError
@@ -42,12 +43,13 @@ def _through_app() -> None:
     """Start over through app.py when Streamlit ran a page file on its own.
 
     Until the first ``st.navigation`` of a server's life Streamlit takes the folder pages/ for an app
-    of its old kind, and runs the page of a deep link without app.py. That first run ends the
-    misunderstanding, so a rerun is right. (A page run alone by a test has itself as main script.)
+    of its old kind, and runs the page of a deep link without app.py. The flag behind that is cleared
+    here, so the rerun is right. (A page run alone by a test has itself as main script.)
     """
     context = get_script_run_ctx()
     alone = context is None or Path(context.pages_manager.main_script_path).name != "app.py"
     if not alone and "entered" not in st.session_state:
+        PagesManager.uses_pages_directory = False
         st.rerun()
 
 
