@@ -128,6 +128,14 @@ class Recipe:
     live_controls: int = 96
     """Other alive latents per depth kept as a pool for matched controls."""
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The recipe as plain values for content hashes: corpora by name, since their content is
+        hashed apart and a folder of this machine must not make results look different."""
+        plain = asdict(self)
+        plain["text"]["neutral"] = self.text.neutral_name
+        return plain
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:

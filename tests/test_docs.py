@@ -34,7 +34,13 @@ def test_every_page_is_in_the_readme(page):
 
 
 def test_every_target_of_make_help_is_in_the_readme():
-    out = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     targets = [line.split()[0] for line in out.stdout.splitlines() if "Options:" not in line]
     assert "run" in targets
     assert [t for t in targets if f"`make {t}`" not in README] == []

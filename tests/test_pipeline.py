@@ -215,3 +215,20 @@ def test_no_text_and_no_path_of_a_users_corpus_is_in_the_store(tiny_store: Path,
                     f"OR {column} LIKE '%shutters are opened%' OR {column} LIKE '%/%tiny%'"
                 ).fetchall()
                 assert found == [], (table, column)
+
+
+def test_the_plan_lists_every_stage_and_adds_up(tiny_config: Path):
+    from lib.pipeline.plan import forecast
+
+    lines = forecast(tiny_config).splitlines()
+    stages = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert stages.count("sampled") == 1, "sampled text is shared by experiments on one model"
+    for stage in ("finetune", "activations", "sparse", "metrics"):
+        assert stages.count(stage) == 2
+
+    def disk(line: str) -> float:
+        return float(line.split(" MB")[0].split()[-1].replace(",", ""))
+
+    parts = sum(disk(line) for line in lines if line.startswith("  "))
+    assert lines[-1].startswith("total")
+    assert disk(lines[-1]) == pytest.approx(parts, abs=len(stages) / 2)

@@ -1,7 +1,6 @@
 """The metrics stage: everything the dashboard draws, as one Parquet part per table."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def metrics_stage(prepared: Prepared, sparse: Stage, progress: Progress) -> Stag
             "finetune": prepared.adapter_hash,
             "activations": prepared.activations.key,
             "sparse": sparse.key,
-            "recipe": asdict(experiment.recipe),
+            "recipe": experiment.recipe.identity,
         },
     )
 

@@ -1,7 +1,7 @@
 """What a run would cost, before anything starts: passes, time, disk and memory per stage.
 
-Time comes from a short measurement of this machine's matrix products and from the ratios that a
-run of this code was seen to reach; treat it as a factor-of-two forecast on a shared machine.
+Time comes from a short measurement of this machine's matrix products and from the shares of it that
+a run of this code was seen to reach; on a machine that others use it is good to a factor of two.
 """
 
 import time
@@ -18,7 +18,7 @@ from lib.pipeline.dictionaries import KINDS, affordable
 
 WORDS_TO_TOKENS = 1.45
 """Tokens per word of English prose under the tokenizers of the embedded models, generous."""
-EFFICIENCY = {"forward": 0.55, "train": 0.45, "sample": 0.12, "dictionary": 0.35}
+EFFICIENCY = {"forward": 0.55, "train": 0.45, "sample": 0.12, "dictionary": 0.26}
 """Share of the measured matrix-product speed that each kind of work reaches."""
 BYTES = {"float32": 4, "bfloat16": 2}
 

@@ -98,7 +98,7 @@ def prepare(experiment: Experiment, progress: Progress) -> Prepared:
             "base": base_hash,
             "data": text.data_hash,
             "sampled": sampled_stage.key,
-            "text": asdict(recipe.text),
+            "text": recipe.identity["text"],
             "harvest": asdict(recipe.harvest),
         },
     )

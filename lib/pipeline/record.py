@@ -12,7 +12,7 @@ import polars as pl
 
 from lib import paths
 from lib.activations import windows
-from lib.config import corpus_name
+from lib.config import Experiment
 from lib.corpora import Document, document_sha256
 from lib.models import LoadedModel
 from lib.pipeline.dictionaries import KINDS, trained
@@ -43,7 +43,7 @@ def experiment_row(prepared: Prepared, loaded: LoadedModel, part: str) -> pl.Dat
             "steps": [recipe.finetune.steps if done else None],
             "seed": [experiment.seed],
             "provenance": ["measured"],
-            "config": [json.dumps(_public(asdict(experiment)), sort_keys=True)],
+            "config": [json.dumps(_public(experiment), sort_keys=True)],
             "base_hash": [loaded.weights_hash],
             "adapter_hash": [prepared.adapter_hash],
             "data_hash": [prepared.texts.data_hash],
@@ -66,13 +66,13 @@ def _base_parameters(loaded: LoadedModel) -> int:
     return sum(p.numel() for n, p in loaded.causal_lm.named_parameters() if "lora_" not in n)
 
 
-def _public(config: dict[str, Any]) -> dict[str, Any]:
+def _public(experiment: Experiment) -> dict[str, Any]:
     """Paths of this machine do not belong in a store: keep only the last part."""
+    config = asdict(experiment) | {"recipe": experiment.recipe.identity}
     for key in ("corpus", "adapter", "model"):
         value = config[key]
         if isinstance(value, str) and ("/" in value) and not value.startswith("hf:"):
             config[key] = Path(value.removeprefix("path:")).name
-    config["recipe"]["text"]["neutral"] = corpus_name(config["recipe"]["text"]["neutral"])
     return config
 
 
