@@ -17,7 +17,7 @@ BROWSERS := chromium chromium-browser google-chrome
 FAST := -m "not slow and not browser and not model"
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test check lint pipeline clean browser
+.PHONY: help run setup test check lint bench pipeline clean browser
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ check: $(DEV_STAMP)  ## lint and the fast tests, under two minutes
 lint: $(DEV_STAMP)  ## ruff: repair and format
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+bench: $(DEV_STAMP)  ## engine against the plain recipe, ratios measured in one run (minutes)
+	$(PY) -m tests.benchmarks.engine
 
 pipeline: $(RUN_STAMP)  ## measure everything in CONFIG and publish the store
 	$(PY) -m lib run $(CONFIG)

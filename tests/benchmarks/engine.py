@@ -1,6 +1,6 @@
 """Engine against the plain recipe: same data, same tokens, same model; prints one table.
 
-    python -m tests.benchmarks.engine [--latents 4096] [--steps 150] [--threads 2]
+    make bench, or python -m tests.benchmarks.engine [--latents 4096] [--steps 150] [--threads 2]
 
 Data: planted sparse features with power-law frequencies at d 576, of which some differ between the
 sides, plus dense noise. Ratios measured in one run are the claim, not absolutes.
