@@ -47,7 +47,8 @@ class Text:
     """Which text the activations come from."""
 
     heldout: float = 0.25
-    """Share of documents kept from every kind of training and used for every reported number."""
+    """Share of documents kept from training and used for every reported number; dictionary training
+    also watches it to know when to stop."""
     neutral: str = "neutral"
     """Corpus of unrelated text, common to all experiments."""
     sampled_tokens: int = 56_000
@@ -155,7 +156,7 @@ class Experiment:
         model = Path(self.model.removeprefix("hf:")).name
         tune = self.recipe.finetune
         if self.adapter:
-            how = ("adapter", _slug(Path(self.adapter).name))
+            how = ("adapter", f"{_slug(Path(self.adapter).name)}-{_file_id(Path(self.adapter))}")
         else:
             how = (f"r{tune.rank}", f"t{tune.steps}")
         return ".".join((_slug(model), _slug(self.corpus_name), *how, f"s{self.seed}"))
@@ -284,6 +285,12 @@ def _positive(owner: Any, *names: str) -> None:
 def _check(ok: bool, name: str, value: Any, rule: str) -> None:
     if not ok:
         raise ConfigError(f"`{name}` must be {rule}, got {value!r}")
+
+
+def _file_id(adapter: Path) -> str:
+    """Tells adapters apart that lie in folders of the same name."""
+    weights = adapter / "adapter_model.safetensors"
+    return hashlib.sha256(weights.read_bytes()).hexdigest()[:6] if weights.exists() else "missing"
 
 
 def _slug(text: str) -> str:

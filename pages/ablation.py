@@ -21,11 +21,12 @@ if result is not None:
     ablation_result.show(result, request)
 else:
     st.info(
-        "Press Run. The first run starts the model, which takes about ten seconds; later ones "
+        "Press Run. The first run starts the model, which takes about twenty seconds; later ones "
         "take a few. Every setting is in the address, so a copied link repeats the run.",
         icon=":material/science:",
     )
 
+frame.copy_link()
 frame.definitions(
     """
 - **Clamp** (pair clamp): at each chosen layer the tuned model's activation x_f becomes
@@ -35,8 +36,9 @@ frame.definitions(
   of Minder et al. 2025, arXiv:2504.02922.
 - **Undone** (share reversed): `1 - sum KL(clamped || base) / sum KL(tuned || base)` over the scored
   predictions; 100 % = back to base, 0 = no effect, negative = further away than before.
-- **Full patch**, the ceiling: x_f is replaced by x_b at the same layers and positions. A clamp
-  there cannot be expected to undo more. At many layers at once even a full patch can do harm.
+- **Full patch**: x_f is replaced by x_b at the same layers and positions. A clamp there rarely
+  undoes more, so it is read against this. It is no strict limit: patched activations meet later
+  layers that the fine-tune changed too, and at many layers at once the patch can do harm.
 - **Control**: as many latents drawn at random from a pool of other living latents, clamped in the
   same way, the edit rescaled to the treated edit's norm at every token and layer. Where none of
   them fires, the sum of their decoder differences gives the direction.

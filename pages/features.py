@@ -22,6 +22,7 @@ if asked is None:
 else:
     latent.view(chosen, asked)
 
+frame.copy_link()
 frame.definitions(
     """
 A **feature** is one latent of a crosscoder: one activation, two decoder directions, `d_base` and
@@ -42,8 +43,8 @@ A **feature** is one latent of a crosscoder: one activation, two decoder directi
   by how strongly in the tuned model. *nu error* looks at what the dictionary leaves unexplained,
   *nu reconstruction* at what the other features explain. Truly new needs nu error < 0.2 and nu
   reconstruction < 0.5; both are near 1 for a shared feature.
-- **Fires on**: share of held-out tokens with a > 0. **Of the energy**: `E[a²] · |d_tuned|²` as a
-  share of all features'.
+- **Fires on**: share of all harvested tokens, training and held-out, with a > 0. **Of the
+  energy**: `E[a²] · |d_tuned|²` as a share of all features'.
 - **Adds to base / to tuned** (examples): activation x decoder norm of that side.
 - **Promotes, suppresses**: largest and smallest logits of `d_tuned` through the unembedding alone
   (direct path; later layers are left out).

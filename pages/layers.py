@@ -6,7 +6,7 @@ from lib.ui import definitions, depth, frame
 
 frame.page(
     "Where in depth did the fine-tune change the model?",
-    "Three measures of change at every layer, base against tuned on the same tokens; the "
+    "CKA and displacement at every layer, base against tuned on the same tokens; the "
     "reconstruction ratio at the layers that have dictionaries.",
 )
 columns = st.columns([2.2, 4.0, 1.5, 0.75], vertical_alignment="bottom")

@@ -8,8 +8,8 @@ from lib.ui import cache, divergence, frame
 
 frame.page(
     "On which tokens do base and tuned disagree?",
-    "The divergence of the next-token predictions, token by token, on text that neither the "
-    "adapter nor the dictionaries were trained on.",
+    "The divergence of the next-token predictions, token by token, on documents held "
+    "out from everything that is trained here.",
 )
 left, middle, right = st.columns([3, 2, 3])
 with left:
@@ -31,7 +31,8 @@ summary = scores.kl_summary(store, experiment_id, corpus).row(0, named=True)
 full = summary["p99"] or 1.0
 st.caption(
     "The colour belongs to the **predicted** token: it says how far apart the two models' "
-    "predictions OF that token were, given the tokens before it. No colour = 0, full colour = "
+    "predictions OF that token were, given the tokens before it. No colour = 0, or not "
+    "scored (the first four tokens of a window); full colour = "
     f"{full:.2g} nats or more (99th percentile of this text); dotted underline from a tenth of "
     "that, bold with a solid underline from half. Hover over a token for KL and both losses."
 )
@@ -45,6 +46,7 @@ if summary["n"]:
     st.subheader("Most divergent tokens of this text", anchor=False)
     divergence.top_table(experiment_id, corpus)
 
+frame.copy_link()
 frame.definitions(
     """
 - **KL** of one token: `KL(tuned || base)` in nats, over the whole vocabulary, of the two

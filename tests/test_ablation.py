@@ -783,7 +783,7 @@ def test_figure_shows_the_four_conditions_with_their_numbers(run):
     }
     line = next(d for d in figure.data if d.type == "scatter" and d.name == "clamped")
     assert list(line.y) == list(result.clamped.kl_per_token[SKIP:])
-    assert line.x[0] == SKIP + 1  # the first scored prediction is made at position 4
+    assert line.x[0] == SKIP  # made at position 4 (BOS = 0), it is of the prompt's token 4
     assert line.customdata[-1] == " (next token)"
 
 

@@ -163,7 +163,8 @@ def test_peaks_name_layer_value_interval_and_what_was_not_measured():
     })  # fmt: skip
     chosen = [metric for metric in METRICS if metric.column != "relative_displacement"]
     text = verdicts.peaks(rows, chosen, late=2)
-    assert "CKA displacement peaks at layer 1: 0.300 (95\u00a0% 0.250 to 0.400)" in text
+    found = "CKA displacement peaks at layer 1 of three measured: 0.300 (95\u00a0% 0.250 to 0.400)"
+    assert found in text
     assert "among the last" not in text
     assert "reconstruction ratio was not measured" in text
     assert "among the last 30\u00a0%" in verdicts.peaks(rows, chosen, late=1)
@@ -184,7 +185,7 @@ def test_compute_is_compared_with_one_third_or_said_to_be_unknown():
     assert "below one third" in verdicts.compute(2.6e-8)
     assert "2.6 \\times 10^{-8}" in verdicts.compute(2.6e-8)
     assert "at or above one third" in verdicts.compute(0.4)
-    assert "not known" in verdicts.compute(None)
+    assert "not on record" in verdicts.compute(None)
 
 
 def test_regime_counts_come_with_the_limits_of_the_cuts():

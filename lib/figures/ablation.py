@@ -58,7 +58,7 @@ def divergence_from_base(result: AblationResult) -> go.Figure:
     top = max(condition.kl for condition in conditions(result)) or 1.0
     figure.update_xaxes(title="KL to base, nats per token", range=[0, 1.55 * top], col=1)
     figure.update_yaxes(autorange="reversed", col=1)
-    figure.update_xaxes(title="position of the predicted token", col=2)
+    figure.update_xaxes(title="predicted token (0 = first of the prompt)", col=2)
     figure.update_yaxes(title="KL to base, nats", rangemode="tozero", col=2)
     figure.update_annotations(font={"size": theme.LABEL_SIZE, "color": theme.NEUTRAL})
     figure.update_layout(
@@ -107,7 +107,7 @@ def _line(figure: go.Figure, condition: Condition, tokens: list[str]) -> None:
     look = LOOKS[condition.name]
     scored = [(t + 1, kl) for t, kl in enumerate(condition.kl_per_token) if kl is not None]
     figure.add_scatter(
-        x=[position for position, _ in scored],
+        x=[position - 1 for position, _ in scored],
         y=[kl for _, kl in scored],
         mode="lines+markers" if condition.name in ("tuned", "clamped") else "lines",
         name=look.label,

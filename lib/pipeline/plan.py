@@ -43,7 +43,7 @@ def forecast(config_file: Path) -> str:
     device = "GPU" if torch.cuda.is_available() else "CPU"
     models = {e.model: load(e.model) for e in experiments}
     lines = [
-        f"{len(experiments)} experiments; matrix products on this {device}: "
+        f"experiments: {len(experiments)}; matrix products on this {device}: "
         + ", ".join(f"{v / 1e9:,.0f} GFLOP/s in {k}" for k, v in speed.items()),
         "",
         f"{'stage':<14}{'forward passes':<46}{'time':>9}{'disk':>10}{'memory':>10}",

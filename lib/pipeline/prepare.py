@@ -129,7 +129,7 @@ def _sampled(
             made = sampling.sample_texts(
                 base_model(experiment.model, recipe.harvest.train_dtype),
                 recipe.text.sampled_tokens,
-                batch=128,
+                batch=min(128, -(-recipe.text.sampled_tokens // 80)),
                 progress=task.advance,
             )
         sampling.write_jsonl(made, directory / "sampled.jsonl")

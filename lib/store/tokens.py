@@ -28,14 +28,15 @@ def scored_corpora(store: DuckDBPyConnection, experiment_id: str) -> pl.DataFram
 
 
 def documents(store: DuckDBPyConnection, experiment_id: str, corpus: str) -> pl.DataFrame:
-    """``document_id, n_tokens, mean_kl, max_kl`` of scored tokens; largest mean first."""
+    """``document_id, n_tokens, mean_kl, max_kl`` of scored tokens; largest mean
+    first, documents of under 20 scored tokens last: their means are mostly chance."""
     return _ask(
         store,
         """
         SELECT document_id, len(list_filter(kl, lambda x: x IS NOT NULL)) AS n_tokens,
                list_avg(kl) AS mean_kl, list_max(kl) AS max_kl
         FROM token_kl WHERE experiment_id = $experiment_id AND corpus = $corpus
-        ORDER BY mean_kl DESC NULLS LAST, document_id
+        ORDER BY n_tokens >= 20 DESC, mean_kl DESC NULLS LAST, document_id
         """,
         experiment_id=experiment_id,
         corpus=corpus,

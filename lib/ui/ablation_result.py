@@ -76,12 +76,19 @@ def seen(result: AblationResult) -> str:
 def _against_ceiling(result: AblationResult) -> str:
     ceiling = result.ceiling.share_reversed
     assert ceiling is not None
+    if ceiling < 0:
+        return (
+            "Patching the base model's activations in at the same places moves the predictions "
+            f"further away ({percent(ceiling)}), so there is no full patch to compare with."
+        )
     told = f"Patching the base model's activations in at the same places undoes {percent(ceiling)}"
     if result.over_ceiling is None:
         return f"{told}: there is next to nothing to undo at these places."
     if result.over_ceiling < 0:
         return f"{told}."
-    return f"{told}, so the clamp reaches {percent(result.over_ceiling)} of that ceiling."
+    if result.over_ceiling > 1:
+        return f"{told}, less than the clamp: at effects this small the full patch is no limit."
+    return f"{told}; the clamp reaches {percent(result.over_ceiling)} of that."
 
 
 def _strip(result: AblationResult) -> None:

@@ -21,8 +21,8 @@ well as its own does. The **peak** is the largest value over the measured depths
 mean difference $\mathrm{E}[x_f - x_b]$ is taken off what $S_b$ sees, so a constant offset does
 not count.
 *In-sample*: the same on training tokens; it can be large from overfitting alone and is never a
-headline. *Bound*: predicting the mean would score $1/(1-\mathrm{FVE}_{\text{self}})$. The seeds
-do not state their formula; this is the reading that fits their text best.
+headline. *Bound*: predicting the mean would score $1/(1-\mathrm{FVE}_{\text{self}})$. The published
+study does not state its formula; this is the reading that fits its text best.
 """,
     "Excess FVU": r"""
 $$
@@ -87,7 +87,7 @@ Both axes are cut into low and high within one model and one text: **near-unchan
 half of the points on each side whatever was measured: a regime here is a rank, not a finding.
 Absolute cuts need null controls (another seed, a random LoRA of the same norm), which are not
 measured yet. Cuts of the published points, 55.4 and 0.587, are **ours**: the middles, on a log
-scale, of the gaps that reproduce the seeds' labels at 70B.
+scale, of the gaps that reproduce the published labels at 70B.
 """,
     "Rank correlation": r"""
 Spearman's $\rho$ within one model, between the chosen inner and outer metric, one point per
@@ -122,7 +122,9 @@ modifications; shown as a line to read against, not as a legal grade.
 BatchTopK (Bussmann et al. 2024, arXiv:2412.06410): over a batch the k strongest activations per
 token, on average, are kept. At least 50 training tokens stand behind each latent; with less text
 the dictionary **shrinks**, and the table says what was asked. *Flat*: held-out FVE stopped
-rising; *step limit*: it had not, when the limit came. *Dead share*: latents that no longer fire.
+rising; the learning rate then decays for a quarter more steps. *Step limit*: it was still rising
+when the limit came. Held-out text thus chooses when to stop, and nothing
+else. *Dead share*: latents that no longer fire.
 """,
 }
 

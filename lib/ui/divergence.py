@@ -22,7 +22,7 @@ def pick_document(experiment_id: str, corpus: str) -> str:
     found = scores.documents(cache.store(), experiment_id, corpus)
     mean = dict(zip(found["document_id"], found["mean_kl"], strict=True))
     return url_choice(
-        "Document (largest mean KL first)",
+        "Document (largest mean KL first, short ones last)",
         list(mean),
         "document",
         format_func=lambda name: f"{name}: mean KL {_nats(mean[name])}",

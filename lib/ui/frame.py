@@ -125,12 +125,17 @@ def provenance_all(experiment_ids: list[str] | None = None, text: str = "") -> N
     def listed(column: str) -> str:
         return ", ".join(str(value) for value in rows[column].drop_nulls().unique().sort())
 
+    steps = listed("steps")
     parts = [
-        f"{len(rows)} experiments, {listed('provenance')}", f"models {listed('base_model')}",
-        f"corpora {listed('corpus')}", f"LoRA rank {listed('rank')}, {listed('steps')} steps",
-        f"hook {listed('hook')}", f"seeds {listed('seed')}", text,
+        f"{len(rows)} experiment{'s' * (len(rows) != 1)}, {listed('provenance')}",
+        f"models {listed('base_model')}",
+        f"corpora {listed('corpus')}",
+        f"LoRA rank {listed('rank')}" + (f", {steps} steps" if steps else ""),
+        f"hook {listed('hook')}",
+        f"seeds {listed('seed')}",
+        text,
         f"store {cache.store_id()[:12]}",
-    ]  # fmt: skip
+    ]
     st.caption(" · ".join(part for part in parts if part))
 
 
@@ -144,7 +149,8 @@ def provenance(experiment_id: str) -> None:
                 experiment_id,
                 f"model {row['base_model']}",
                 f"corpus {row['corpus']}",
-                f"LoRA rank {row['rank']}, {row['steps']} steps",
+                f"LoRA rank {row['rank']}"
+                + (f", {row['steps']} steps" if row["steps"] is not None else ", given adapter"),
                 f"hook {row['hook']}",
                 f"seed {row['seed']}",
                 f"device {row['device']}",

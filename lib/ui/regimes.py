@@ -82,7 +82,7 @@ def published(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
     chosen = cells.filter(pl.col("scale").is_in(scales), pl.col("corpus").is_in(corpora))
     pairs = points.published(chosen)
     cuts = points.PUBLISHED_CUTS
-    title = "inner change: peak cross / self reconstruction error, as published"
+    title = "inner change: peak cross / self reconstruction error, as published (log)"
     x = Axis.over(title, points.extent(pairs, "x", [cuts.internal]))
     y = Axis.over(
         "outer change: KL as published, nats per token",

@@ -112,7 +112,7 @@ def regimes(points: pl.DataFrame, cuts: Sequence[Cuts]) -> str:
 def published(points: pl.DataFrame, n_cells: int, near: Sequence[str]) -> str:
     text = (
         f"{len(points)} of the {n_cells} cells have both values. The dotted cuts (55.4 and 0.587) "
-        "are ours: any cuts between the same neighbours give the seeds' labels."
+        "are ours: any cuts between the same neighbours give the published labels."
     )
     if near:
         text += (
@@ -134,10 +134,10 @@ def peaks(layers: pl.DataFrame, metrics: Sequence[Metric], late: int | None) -> 
         top = rows.row(0, named=True)
         low, high = top[f"{metric.column}_low"], top[f"{metric.column}_high"]
         span = "" if low is None else f" (95\u00a0% {_short(low)} to {_short(high)})"
-        where = " among the last 30\u00a0%" if late is not None and top["layer"] >= late else ""
+        where = ", one of the last 30\u00a0%" if late is not None and top["layer"] >= late else ""
         found.append(
-            f"{_plain(metric)} peaks at layer {top['layer']}{where}: "
-            f"{_short(top[metric.column])}{span}, of {number(len(rows))} layers"
+            f"{_plain(metric)} peaks at layer {top['layer']} of {number(len(rows))} measured{where}: "
+            f"{_short(top[metric.column])}{span}"
         )
     return "; ".join(found) + "."
 
@@ -177,7 +177,10 @@ def adapter(losses: pl.DataFrame) -> str:
 
 def compute(share: float | None) -> str:
     if not share:
-        return "The base model's training compute is not known, so no share is given."
+        return (
+            "No share of the base model's training compute is given: the fine-tune's or the base's "
+            "is not on record."
+        )
     side = "below" if share < 1 / 3 else "at or above"
     exponent = math.floor(math.log10(share))
     return (
