@@ -167,7 +167,7 @@ def test_peaks_name_layer_value_interval_and_what_was_not_measured():
     assert found in text
     assert "among the last" not in text
     assert "reconstruction ratio was not measured" in text
-    assert "among the last 30\u00a0%" in verdicts.peaks(rows, chosen, late=1)
+    assert "one of the last 30\u00a0%" in verdicts.peaks(rows, chosen, late=1)
 
 
 def test_training_verdicts_count_plateaus_and_shrunk_dictionaries():
