@@ -10,7 +10,7 @@ from lib.ui import frame
 icon = Path(__file__).parent / "lib" / "ui" / "icon.svg"
 st.set_page_config("Inside/Out", icon, "wide")
 frame.enter()
-st.navigation(
+page = st.navigation(
     {
         "": [
             st.Page(
@@ -37,4 +37,6 @@ st.navigation(
         ],
     },
     position="top",
-).run()
+)
+with frame.store_errors():
+    page.run()

@@ -23,6 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
+    from concurrent.futures.process import BrokenProcessPool
+
+    import duckdb
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     from lib import pipeline
@@ -33,6 +37,15 @@ def _run(chosen: argparse.Namespace) -> int:
         store = pipeline.run(chosen.config, chosen.out, jobs=chosen.jobs, quiet=chosen.quiet)
     except (ValueError, pipeline.PipelineBusy) as error:
         return _fail(error)
+    except (OSError, SafetensorError) as error:
+        return _fail(f"a file could not be read or written: {error}; run again once that is mended")
+    except duckdb.Error as error:
+        return _fail(f"the store in the output folder cannot be used: {error}; move it away")
+    except BrokenProcessPool:
+        return _fail(
+            "a training process died, perhaps for want of memory; run again with --jobs 1, finished "
+            "dictionaries are kept"
+        )
     except KeyboardInterrupt:
         return _fail("stopped; run the same command again to continue where it was")
     sys.stdout.write(f"{store}\n")
@@ -44,7 +57,7 @@ def _plan(chosen: argparse.Namespace) -> int:
 
     try:
         sys.stdout.write(plan.forecast(chosen.config))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return _fail(error)
     return 0
 

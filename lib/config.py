@@ -113,6 +113,9 @@ class Sparse:
 
     def __post_init__(self) -> None:
         _positive(self, "expansion", "k", "batch", "lr", "max_steps", "evaluate_every")
+        _positive(self, "min_tokens_per_latent")
+        _check(self.expansion < 1e6, "expansion", self.expansion, "a finite multiple of d")
+        _check(0 <= self.seed < 2**32, "seed", self.seed, "in 0..2^32-1")
         _check(self.difference_weight > 0, "difference_weight", self.difference_weight, "above 0")
 
 
@@ -128,6 +131,9 @@ class Recipe:
     """Latents per depth kept for live interventions (the largest shares of the difference)."""
     live_controls: int = 96
     """Other alive latents per depth kept as a pool for matched controls."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "live_latents", "live_controls")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -158,7 +164,8 @@ class Experiment:
         if self.adapter:
             how = ("adapter", f"{_slug(Path(self.adapter).name)}-{_file_id(Path(self.adapter))}")
         else:
-            how = (f"r{tune.rank}", f"t{tune.steps}")
+            residual = "-residual" if self.recipe.harvest.hook == "residual" else ""
+            how = (f"r{tune.rank}", f"t{tune.steps}{residual}")
         return ".".join((_slug(model), _slug(self.corpus_name), *how, f"s{self.seed}"))
 
     @property
@@ -175,6 +182,11 @@ class _File:
     seeds: tuple[int, ...] = (0,)
     adapter: str | None = None
     recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        for name in ("models", "corpora", "seeds"):
+            _check(len(getattr(self, name)) > 0, name, [], "a list with at least one entry")
+        _check(all(0 <= s < 2**32 for s in self.seeds), "seeds", self.seeds, "each in 0..2^32-1")
 
 
 def load(path: Path) -> list[Experiment]:
@@ -197,12 +209,19 @@ def load(path: Path) -> list[Experiment]:
         raise ConfigError(f"{path}: {error}") from None
     if file.adapter and (len(file.models), len(file.corpora), len(file.seeds)) != (1, 1, 1):
         raise ConfigError(f"{path}: `adapter` goes with exactly one model, one corpus and one seed")
-    return [
+    found = [
         Experiment(model=m, corpus=c, seed=s, adapter=file.adapter, recipe=file.recipe)
         for m in file.models
         for c in file.corpora
         for s in file.seeds
     ]
+    ids = [experiment.id for experiment in found]
+    for twice in {i for i in ids if ids.count(i) > 1}:
+        raise ConfigError(
+            f"{path}: two of its experiments would both be called `{twice}`; rename one of the "
+            "corpus files, or remove the repeated entry"
+        )
+    return found
 
 
 def content_id(value: Any) -> str:

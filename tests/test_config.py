@@ -46,6 +46,9 @@ def test_equal_content_has_equal_ids_and_a_changed_field_another():
         ("models: [a]\ncorpora: [b]\nrecipe: {harvest: {hook: attn}}", "one of mlp, residual"),
         ("models: [a, b]\ncorpora: [b]\nadapter: x", "exactly one model"),
         ("models: [\n", "not a YAML"),
+        ("models: []\ncorpora: [b]", "at least one entry"),
+        ('models: [a]\ncorpora: ["path:x/c.jsonl", "path:y/c.jsonl"]', "would both be called"),
+        ("models: [a]\ncorpora: [b]\nrecipe: {live_controls: 0}", "above 0"),
     ],
 )
 def test_unusable_files_say_why(tmp_path: Path, text: str, says: str):

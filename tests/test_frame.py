@@ -122,3 +122,10 @@ def test_an_experiment_without_dictionaries_says_which_stage_is_missing(tmp_path
     monkeypatch.setenv("INSIDEOUT_PRECOMPUTED", str(tmp_path))
     make(tmp_path / "store.duckdb", experiment(ONE, "dtc_ads"))
     assert "`sparse` stage has not run" in page().info[0].value
+
+
+def test_untrusted_text_cannot_leave_its_code_span():
+    from lib.ui.links import quoted
+
+    assert quoted("a` ![x](http://h/e.png) `b") == "`a\ufffd ![x](http://h/e.png) \ufffdb`"
+    assert "\n" not in quoted("one\ntwo")

@@ -25,7 +25,7 @@ def test_missing_weights_name_the_command(tmp_path, monkeypatch):
 
 
 def test_pickled_adapters_are_refused(tmp_path):
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 2}))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 2, "peft_type": "LORA"}))
     (tmp_path / "adapter_model.bin").write_bytes(b"x")
     with pytest.raises(ModelError, match="pickled weights are refused"):
         models.with_adapter(models.load("tiny-llama"), tmp_path)
@@ -68,3 +68,42 @@ def test_the_embedded_model_predicts_english():
         best = loaded.model(ids).logits[0, -1].argmax()
     assert loaded.tokenizer.decode([int(best)]).strip() == "Paris"
     assert (loaded.n_layers, loaded.d) == (30, 576)
+
+
+def _adapter(tmp_path):
+    document = Document("a", "abc " * 40)
+    finetune.train_adapter(
+        models.load("tiny-llama"), [document], Finetune(rank=2, steps=1, seq=32), tmp_path, seed=0
+    )
+    return tmp_path / "adapter_config.json", tmp_path / "adapter_model.safetensors"
+
+
+def test_an_adapter_whose_weights_have_no_place_is_refused_not_ignored(tmp_path):
+    """peft would load nothing and the audit would report no change at all."""
+    from safetensors.torch import load_file, save_file
+
+    _, weights = _adapter(tmp_path)
+    renamed = {k.replace("layers", "blocks"): v for k, v in load_file(weights).items()}
+    save_file(renamed, weights)
+    with pytest.raises(ModelError, match="have no place in this model"):
+        models.with_adapter(models.load("tiny-llama"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [({"peft_type": "IA3"}, "only LORA"), ({"r": 3}, "does not fit")]
+)
+def test_an_adapter_of_another_kind_or_shape_is_refused(tmp_path, change, says):
+    config, _ = _adapter(tmp_path)
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    with pytest.raises(ModelError, match=says):
+        models.with_adapter(models.load("tiny-llama"), tmp_path)
+
+
+def test_every_setting_that_changes_an_adapter_changes_its_hash(tmp_path):
+    config, _ = _adapter(tmp_path)
+    plain = models.adapter_hash(tmp_path)
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps(told | {"use_rslora": True}))
+    assert models.adapter_hash(tmp_path) != plain
+    config.write_text(json.dumps(told | {"base_model_name_or_path": "elsewhere"}))
+    assert models.adapter_hash(tmp_path) == plain

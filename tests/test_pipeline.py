@@ -99,14 +99,16 @@ def test_shares_sum_to_one(tiny_store: Path):
 def test_killed_and_resumed_gives_identical_results(tmp_path: Path, tiny_store: Path):
     file = write_config(tmp_path)
     work, out = tmp_path / "killed", tmp_path / "out"
-    for pause in (6.0, 9.0):
+    # In the middle of the harvest, in the middle of the dictionaries, in the second experiment.
+    for glob, count in (("activations/*/*/*", 1), ("sparse/*/*/log.json", 3), ("metrics/*/*", 12)):
         running = subprocess.Popen(
             [*RUN, str(file), "--out", str(out), "--jobs", "1", "--quiet"],
             cwd=paths.ROOT,
             env=_environment(work),
         )
-        time.sleep(pause)
-        assert running.poll() is None, "finished before it could be killed; shorten the pause"
+        while len(list(work.glob(glob))) < count:
+            assert running.poll() is None, "finished before it could be killed"
+            time.sleep(0.01)
         running.send_signal(signal.SIGKILL)
         running.wait()
     done = _run(file, out, work)

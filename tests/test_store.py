@@ -91,3 +91,13 @@ def test_a_part_for_an_unknown_table_is_refused_and_the_old_store_stays(tmp_path
         write.publish({"b": bad}, tmp_path)
     assert _kl(tmp_path) == {"a": 0.1}
     assert list(tmp_path.glob("*.building-*")) == []
+
+
+def test_a_corpus_that_changed_under_its_name_is_refused(tmp_path: Path):
+    write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
+    part = _part(tmp_path, "b", 0.2, "k2")
+    document = pl.read_parquet(part / "document.parquet").with_columns(sha256=pl.lit("other"))
+    document.write_parquet(part / "document.parquet")
+    with pytest.raises(ValueError, match="another text"):
+        write.publish({"b": part}, tmp_path)
+    assert _kl(tmp_path) == {"a": 0.1}

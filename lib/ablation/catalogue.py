@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from lib import paths
 from lib.ablation.request import AblationError, AblationRequest, LayerSet
@@ -86,12 +86,18 @@ def stamp(bundle: Path) -> str:
 
 def read_info(bundle: Path) -> BundleInfo:
     """Raises AblationError: another format version, or a bundle without a measured depth."""
-    data = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
-    if data.get("version") != FORMAT:
+    try:
+        data = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise AblationError(f"{bundle / 'bundle.json'} is damaged ({problem}); {REMEDY}") from None
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != FORMAT:
         raise AblationError(
-            f"{bundle / 'bundle.json'} has format {data.get('version')}, this code reads {FORMAT}; "
-            f"{REMEDY}"
+            f"{bundle / 'bundle.json'} has format {version}, this code reads {FORMAT}; {REMEDY}"
         )
+    names = {f.name for f in fields(BundleInfo)}
+    if set(data) != names or data["hook"] not in ("mlp", "residual"):
+        raise AblationError(f"{bundle / 'bundle.json'} does not hold what it should; {REMEDY}")
     if not data["layers"]:
         raise AblationError(f"{bundle / 'bundle.json'} names no depth; {REMEDY}")
     return BundleInfo(**{**data, "layers": tuple(data["layers"])})
@@ -118,13 +124,16 @@ def offered(bundle: Path, layer: int) -> Offered:
     file = slice_file(bundle, layer)
     if not file.exists():
         raise AblationError(f"{file} is missing though bundle.json names it; {REMEDY}")
-    with safe_open(file, framework="numpy") as tensors:
-        return Offered(
-            latents=tensors.get_tensor("latents"),
-            difference_share=tensors.get_tensor("difference_share"),
-            frequency=tensors.get_tensor("frequency"),
-            role=tensors.get_tensor("role"),
-        )
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            return Offered(
+                latents=tensors.get_tensor("latents"),
+                difference_share=tensors.get_tensor("difference_share"),
+                frequency=tensors.get_tensor("frequency"),
+                role=tensors.get_tensor("role"),
+            )
+    except SafetensorError as problem:
+        raise AblationError(f"{file} is damaged ({problem}); {REMEDY}") from None
 
 
 def choose(

@@ -160,12 +160,7 @@ def _check_base(info: BundleInfo, base: models.LoadedModel, bundle: Path) -> Non
 def _wrapped(base: models.LoadedModel, info: BundleInfo, adapter: Path) -> models.LoadedModel:
     if not adapter.is_dir():
         raise AblationError(f"{adapter} is missing; {catalogue.REMEDY}")
-    try:
-        loaded = models.with_adapter(base, adapter)
-    except RuntimeError as error:  # peft: size mismatch of the LoRA matrices
-        raise AblationError(
-            f"{adapter} does not fit {info.base_model}, it was made for another model: {error}"
-        ) from error
+    loaded = models.with_adapter(base, adapter)
     if info.adapter_hash and info.adapter_hash != models.adapter_hash(adapter):
         raise AblationError(
             f"{adapter} has hash {models.adapter_hash(adapter)}, its dictionaries were trained "

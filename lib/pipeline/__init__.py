@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lib import config, paths
-from lib.pipeline.bundles import write_live_bundle
+from lib.pipeline.bundles import bundle_is_current, write_live_bundle
 from lib.pipeline.dictionaries import sparse_stage
 from lib.pipeline.measure import metrics_stage
 from lib.pipeline.prepare import prepare
@@ -35,8 +35,8 @@ def run(
             prepared = prepare(experiment, progress)
             sparse = sparse_stage(prepared, progress, jobs)
             metrics = metrics_stage(prepared, sparse, progress)
-            bundle = paths.live_bundle(experiment.id, out)
-            if published_parts(out).get(experiment.id) == metrics.key and bundle.exists():
+            same_store = published_parts(out).get(experiment.id) == metrics.key
+            if same_store and bundle_is_current(prepared, sparse, out):
                 progress.say("unchanged, already published")
                 continue
             write_live_bundle(prepared, sparse, metrics, out)

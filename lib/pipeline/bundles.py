@@ -9,7 +9,8 @@ import torch
 
 from lib import paths
 from lib.ablation.bundle import write_bundle
-from lib.ablation.catalogue import POOL, TOP, BundleInfo
+from lib.ablation.catalogue import POOL, TOP, BundleInfo, read_info, slice_file
+from lib.ablation.request import AblationError
 from lib.pipeline.dictionaries import trained
 from lib.pipeline.prepare import Prepared, base_model
 from lib.pipeline.stages import Stage
@@ -55,6 +56,25 @@ def write_live_bundle(prepared: Prepared, sparse: Stage, metrics: Stage, directo
     shutil.rmtree(target, ignore_errors=True)
     building.rename(target)
     return target
+
+
+def bundle_is_current(prepared: Prepared, sparse: Stage, directory: Path) -> bool:
+    """Whether the published bundle is whole and made from this adapter and these dictionaries."""
+    bundle = paths.live_bundle(prepared.experiment.id, directory)
+    if not (bundle / "bundle.json").exists():
+        return False
+    try:
+        info = read_info(bundle)
+    except AblationError:
+        return False
+    layers = prepared.train.manifest.layers
+    return (
+        info.adapter_hash == prepared.adapter_hash
+        and info.n_latents == sparse.manifest()["latents"]
+        and list(info.layers) == layers
+        and all(slice_file(bundle, layer).exists() for layer in layers)
+        and (bundle / "adapter" / "adapter_model.safetensors").exists()
+    )
 
 
 def pick(latents: pl.DataFrame, top: int, controls: int, seed: int = 0) -> pl.DataFrame:

@@ -7,6 +7,8 @@ scale badly over threads. On a GPU they train one after another.
 import json
 import multiprocessing
 import os
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -98,9 +100,22 @@ def _all(todo: list[Job], jobs: int | None):  # noqa: ANN202
             yield train_one(replace(job, threads=workers))
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_end_with_parent, initargs=(os.getpid(),)
+    ) as pool:
         for finished in as_completed([pool.submit(train_one, job) for job in waiting]):
             yield finished.result()
+
+
+def _end_with_parent(parent: int) -> None:
+    """A killed pipeline must not leave trainers behind that go on writing into the stage."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def train_one(job: Job) -> str:

@@ -24,6 +24,15 @@ class StoreLocked(StoreError):
     """Another process holds the file for writing, so nobody else can read it."""
 
 
+class StoreDamaged(StoreError):
+    """The file is a store, but parts of it cannot be read."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"The store is damaged: {found[:300]}. Restore it: `{_RESTORE}`, or make it anew: `{_RUN}`"
+        )
+
+
 _RUN = "python -m lib run data/experiments/embedded.yaml"
 _RESTORE = "git checkout precomputed/store.duckdb"
 

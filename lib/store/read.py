@@ -6,10 +6,18 @@ several threads share fails. Latents and their examples are in latents.py.
 
 import json
 
+import duckdb
 import polars as pl
 from duckdb import DuckDBPyConnection
 
-from lib.store.handle import StoreError, StoreLocked, StoreMissing, StoreOutdated, open_store
+from lib.store.handle import (
+    StoreDamaged,
+    StoreError,
+    StoreLocked,
+    StoreMissing,
+    StoreOutdated,
+    open_store,
+)
 
 __all__ = [
     "StoreError",
@@ -34,8 +42,11 @@ PARTS = ("all", "response", "prompt")
 
 
 def _ask(store: DuckDBPyConnection, sql: str, **values: object) -> pl.DataFrame:
-    with store.cursor() as cursor:
-        return cursor.sql(sql, params=values).pl()
+    try:
+        with store.cursor() as cursor:
+            return cursor.sql(sql, params=values).pl()
+    except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as problem:
+        raise StoreDamaged(str(problem)) from problem
 
 
 def store_id(store: DuckDBPyConnection) -> str:

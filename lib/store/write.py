@@ -81,6 +81,7 @@ def _store_id(store: duckdb.DuckDBPyConnection) -> str:
 
 def _insert(store: duckdb.DuckDBPyConnection, table: str, file: Path) -> None:
     if table == "document":  # shared by experiments on the same model and corpus
+        _refuse_changed_text(store, file)
         store.execute(
             "INSERT INTO document BY NAME SELECT * FROM read_parquet($file) p WHERE NOT EXISTS ("
             "SELECT 1 FROM document d WHERE d.base_model = p.base_model AND d.corpus = p.corpus "
@@ -94,6 +95,20 @@ def _insert(store: duckdb.DuckDBPyConnection, table: str, file: Path) -> None:
         f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet($file)",  # noqa: S608 - whitelisted
         {"file": str(file)},
     )
+
+
+def _refuse_changed_text(store: duckdb.DuckDBPyConnection, file: Path) -> None:
+    changed = store.execute(
+        "SELECT p.corpus, p.document_id FROM read_parquet($file) p JOIN document d "
+        "USING (base_model, corpus, document_id) WHERE p.sha256 <> d.sha256 LIMIT 1",
+        {"file": str(file)},
+    ).fetchall()
+    if changed:
+        corpus, document = changed[0]
+        raise ValueError(
+            f"document {document!r} of corpus {corpus!r} has another text than in the experiments "
+            "already in this store; give the changed corpus a name of its own, or use --out"
+        )
 
 
 def _carry_over(store: duckdb.DuckDBPyConnection, old: Path, replaced: Sequence[str]) -> None:
@@ -118,9 +133,10 @@ def _carry_over(store: duckdb.DuckDBPyConnection, old: Path, replaced: Sequence[
                 list(replaced),
             )
         store.execute(
-            "INSERT INTO document SELECT * FROM old.document d WHERE EXISTS (SELECT 1 FROM "
-            "experiment e WHERE e.base_model = d.base_model "
-            "AND (e.corpus = d.corpus OR d.corpus = 'neutral'))"
+            "INSERT INTO document SELECT * FROM old.document d WHERE (base_model, corpus) IN ("
+            "SELECT e.base_model, x.corpus FROM experiment e JOIN (SELECT experiment_id, corpus "
+            "FROM token_kl UNION SELECT experiment_id, corpus FROM example UNION "
+            "SELECT experiment_id, corpus FROM experiment) x USING (experiment_id))"
         )
     store.execute("DETACH old")
 

@@ -11,6 +11,7 @@ from lib.ablation.catalogue import BundleInfo, Offered
 from lib.ablation.request import PROMPT_LIMIT
 from lib.ui import cache
 from lib.ui.frame import url_multi
+from lib.ui.links import quoted
 
 T = TypeVar("T", int, float)
 
@@ -177,7 +178,7 @@ def _number(label: str, key: str, default: T, widget: Callable[..., T], low: T, 
     asked = st.query_params.get(key)
     value = default if asked is None else _read(asked, type(default), low, high)
     if value is None:
-        st.warning(f"The address asks for {label.lower()} `{asked[:40]}`; showing {default}.")
+        st.warning(f"The address asks for {label.lower()} {quoted(asked, 40)}; showing {default}.")
         value = default
     st.session_state[name] = value
 

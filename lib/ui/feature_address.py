@@ -62,7 +62,7 @@ def pick_page(chosen: latents.Selection, total: int) -> int:
     selection starts at its first page."""
     count = -(-total // PAGE)
     asked = st.query_params.get("page", "1")
-    page = min(max(int(asked) if asked.isdecimal() else 1, 1), count)
+    page = min(max(int(asked) if asked.isdecimal() and len(asked) < 10 else 1, 1), count)
     if st.session_state.get("features:chosen", chosen) != chosen:
         page = 1
     st.session_state["features:chosen"] = chosen

@@ -1,5 +1,7 @@
 """The frame of every page: question, store check, global choices, definitions, provenance."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ __all__ = [
     "pick_layer",
     "provenance",
     "provenance_all",
+    "store_errors",
     "url_choice",
     "url_multi",
 ]
@@ -37,6 +40,25 @@ _TIGHT = """<style>
 def enter() -> None:
     """Called by app.py: this run draws the navigation."""
     st.session_state["entered"] = True
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """A store that turns out to be unreadable while a page draws is a message, not a traceback."""
+    try:
+        yield
+    except StoreError as problem:
+        _explain(problem)
+
+
+def _explain(problem: StoreError) -> None:
+    st.error(str(problem), icon=":material/database_off:")
+    st.code(
+        "python -m lib run data/experiments/embedded.yaml   # make the store\n"
+        "git checkout precomputed/store.duckdb              # or take the committed one",
+        language="bash",
+    )
+    st.stop()
 
 
 def _through_app() -> None:
@@ -65,13 +87,7 @@ def page(title: str, answers: str) -> None:
     try:
         cache.store_id()
     except StoreError as problem:
-        st.error(str(problem), icon=":material/database_off:")
-        st.code(
-            "python -m lib run data/experiments/embedded.yaml   # make the store\n"
-            "git checkout precomputed/store.duckdb              # or take the committed one",
-            language="bash",
-        )
-        st.stop()
+        _explain(problem)
 
 
 def pick_experiment(label: str = "Experiment", key: str = "experiment") -> str:

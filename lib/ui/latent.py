@@ -11,6 +11,7 @@ from lib.store import latents
 from lib.ui import cache, tokens
 from lib.ui.examples import show_examples
 from lib.ui.feature_address import close, open_latent
+from lib.ui.links import quoted
 
 CLASS_WORDS = {
     "eliminated": "eliminated: only the base model writes it (relative norm below 0.1)",
@@ -32,7 +33,7 @@ def view(chosen: latents.Selection, asked: str) -> None:
     )
     if found.is_empty():
         st.warning(
-            f"Feature `{asked[:40]}` is not in this dictionary (layer {chosen.layer}), whose "
+            f"Feature {quoted(asked, 40)} is not in this dictionary (layer {chosen.layer}), whose "
             "features are numbered from 0. Choose one from the list."
         )
         st.button("All features", icon=":material/list:", on_click=close, args=(None,))

@@ -53,8 +53,14 @@ def decode(asked: Iterable[str], options: Sequence[T]) -> tuple[list[T], list[st
     return [by_name[n] for n in names if n in by_name], [n for n in names if n not in by_name]
 
 
+def quoted(text: str, most: int = 80) -> str:
+    """Untrusted text as a code span of Markdown: nothing in it may end the span or the line."""
+    plain = "".join(c if c.isprintable() and c != "`" else "\ufffd" for c in text[:most])
+    return f"`{plain or ' '}`"
+
+
 def _warn(label: str, unknown: list[str], shown: str) -> None:
-    names = ", ".join(f"`{name[:80]}`" for name in unknown)
+    names = ", ".join(quoted(name) for name in unknown)
     st.warning(f"The address asks for {label.lower()} {names}, which is not here. Showing {shown}.")
 
 
