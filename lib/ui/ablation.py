@@ -11,6 +11,8 @@ from lib.ablation.client import AblationClient, Progress
 _TICKET = "ablation:ticket"
 _SHOWN = "ablation:shown"
 _FAILED = "ablation:failed"
+_FOR = "ablation:for"
+"""The experiment of the last request: its failure does not concern the others."""
 _RUN = "run"
 _SHARES = {
     "starting the model worker": 0.05,
@@ -71,6 +73,7 @@ def run_button(request: AblationRequest | None) -> None:
     if running is not None:
         client().cancel(running)
     st.session_state[_TICKET] = client().submit(request)
+    st.session_state[_FOR] = request.experiment_id
 
 
 def result_of(experiment_id: str) -> AblationResult | None:
@@ -80,7 +83,7 @@ def result_of(experiment_id: str) -> AblationResult | None:
         _collect(ticket, client().progress(ticket))
     if st.session_state.get(_TICKET) is not None:
         _follow(ticket)
-    elif _FAILED in st.session_state:
+    elif _FAILED in st.session_state and st.session_state.get(_FOR) == experiment_id:
         st.error(st.session_state[_FAILED], icon=":material/error:")
     shown: AblationResult | None = st.session_state.get(_SHOWN)
     return shown if shown and shown.request.experiment_id == experiment_id else None
