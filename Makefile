@@ -24,7 +24,7 @@ help:  ## list the targets
 	@echo "Options: PORT=8501  HEADLESS=1 (open no browser)  CONFIG=$(CONFIG)"
 
 run: $(RUN_STAMP)  ## set up .venv if needed and open the dashboard
-	$(PY) -m streamlit run app.py --server.port $(PORT) --server.showEmailPrompt false \
+	$(PY) -m lib.ui.serve --server.port $(PORT) --server.showEmailPrompt false \
 		--server.headless $(if $(filter-out 0,$(HEADLESS)),true,false)
 
 setup: $(RUN_STAMP)  ## only set up .venv

@@ -203,7 +203,8 @@ def seconds_to_the_scatter(browser, log: Path) -> float:
 def test_the_scatter_is_drawn_soon_after_the_start(browser, tmp_path):
     """The best of three starts: other work on the machine can only add to the time.
 
-    The promise is 2 s on a quiet machine (`make bench` prints it); the suite also runs on busy ones.
+    The aim is 2 s. Two busy cores without a GPU and with an empty browser cache need more, most of it
+    the browser's own start of Streamlit and Plotly; a reload takes about 1 s.
     """
     seconds: list[float] = []
     while len(seconds) < 3 and min(seconds, default=SCATTER_SECONDS) >= SCATTER_SECONDS:
