@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from lib.activations import Harvest, Stream
-from lib.config import Sparse, layers_of
+from lib.config import Sparse
 from lib.pipeline.prepare import Prepared
 from lib.pipeline.progress import Progress
 from lib.pipeline.stages import Stage, write_json
@@ -179,7 +179,3 @@ def trained(stage: Stage, layer: int, kind: str) -> tuple[Dictionary, dict[str, 
     directory = stage.directory / f"{layer:03d}.{kind}"
     log = json.loads((directory / "log.json").read_text(encoding="utf-8"))
     return Dictionary.load(directory), log
-
-
-def dictionary_layers(prepared: Prepared, n_layers: int) -> list[int]:
-    return layers_of(prepared.experiment.recipe.harvest, n_layers)

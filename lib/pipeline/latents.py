@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lib.metrics.latents import LatentScaling, classify_latents, delta_norm
+from lib.metrics.latents import LatentScaling, classify_latents, delta_norm, shares
 from lib.models import LoadedModel
 from lib.pipeline.dictionaries import KINDS, trained
 from lib.pipeline.prepare import Prepared
@@ -162,12 +162,11 @@ def _statistics(crosscoder: Dictionary, codes: pl.DataFrame, tokens: int) -> pl.
     )
     norms = crosscoder.norms.double()
     base, tuned = norms[:, 0], norms[:, 1]
-    apart = (crosscoder.decoder[:, 1] - crosscoder.decoder[:, 0]).double()
     cosine = torch.nn.functional.cosine_similarity(
         crosscoder.decoder[:, 0].double(), crosscoder.decoder[:, 1].double(), dim=1, eps=1e-12
     )
     squared = torch.from_numpy(frame["squared"].to_numpy().copy())
-    energy, difference = squared * tuned.square(), squared * apart.square().sum(1)
+    share = shares(squared, crosscoder.decoder)
     relative = delta_norm(base, tuned)
     firings = torch.from_numpy(frame["firings"].to_numpy().copy())
     return (
@@ -177,19 +176,14 @@ def _statistics(crosscoder: Dictionary, codes: pl.DataFrame, tokens: int) -> pl.
             delta_norm=pl.Series(relative.double().numpy()).fill_nan(None),
             cosine=pl.Series(cosine.numpy()),
             frequency=pl.col("firings") / tokens,
-            energy=pl.Series(_share(energy)),
-            difference_share=pl.Series(_share(difference)),
+            energy=pl.Series(share.energy.numpy()),
+            difference_share=pl.Series(share.difference.numpy()),
             **{"class": pl.Series(list(classify_latents(relative, firings, MIN_FIRINGS)))},
         )
         .drop("squared")
         .join(_histograms(codes), on="latent", how="left")
         .sort("latent")
     )
-
-
-def _share(x: Float[Tensor, " latents"]) -> Float[np.ndarray, " latents"]:
-    total = float(x.sum())
-    return (x / total if total > 0 else torch.zeros_like(x)).numpy()
 
 
 def _histograms(codes: pl.DataFrame) -> pl.DataFrame:
@@ -200,7 +194,7 @@ def _histograms(codes: pl.DataFrame) -> pl.DataFrame:
             bin=(pl.col("value") / top * BINS).floor().clip(0, BINS - 1).cast(pl.Int32)
         )
         .group_by("latent", "bin")
-        .agg(n=pl.len(), top=pl.col("value").max().first())
+        .agg(n=pl.len())
     )
     full = codes.group_by("latent").agg(top=pl.col("value").max())
     counted: dict[int, np.ndarray] = {}

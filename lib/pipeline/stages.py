@@ -7,7 +7,6 @@ code. ``manifest.json`` is written last and atomically, so a killed stage never 
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,9 +61,6 @@ class Stage:
             facts |= {"inputs": self.inputs, "seconds": round(time.perf_counter() - started, 2)}
             write_json(self.directory / "manifest.json", facts)
         return self.manifest()
-
-    def forget(self) -> None:
-        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
