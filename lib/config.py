@@ -109,6 +109,17 @@ class Sparse:
     difference_weight: float = 2.5
     """Crosscoder only: weight of (tuned - base)/sqrt2 against (tuned + base)/sqrt2 in the loss.
     1 is the plain loss; above 1 the dictionary sees more of the change (docs/decisions.md)."""
+    ranking: Literal["norms", "loss"] = "norms"
+    """Crosscoder only: latents compete by activation times the sum of the sides' decoder norms, or
+    times the decoder norm in the weighted loss, where a change counts as much as it is weighted."""
+    tied: float = 0.0
+    """Crosscoder only: share of latents whose two decoders are kept equal (designated shared)."""
+    untied_k: int = 0
+    """Of the k, how many the untied latents win among themselves; 0 = all latents compete."""
+    anneal_from: int = 0
+    """k at the first step, falling linearly to ``k`` over a tenth of the steps; 0 = no annealing."""
+    replicas: int = 2
+    """Further crosscoders per depth, with other seeds: which latents are found again?"""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -117,6 +128,13 @@ class Sparse:
         _check(self.expansion < 1e6, "expansion", self.expansion, "a finite multiple of d")
         _check(0 <= self.seed < 2**32, "seed", self.seed, "in 0..2^32-1")
         _check(self.difference_weight > 0, "difference_weight", self.difference_weight, "above 0")
+        _check(0 <= self.tied < 1, "tied", self.tied, "in 0..1, below 1")
+        _check(0 <= self.untied_k < self.k, "untied_k", self.untied_k, "in 0..k, below k")
+        _check(
+            not self.untied_k or self.tied > 0, "untied_k", self.untied_k, "0 unless `tied` > 0"
+        )
+        _check(self.anneal_from >= 0, "anneal_from", self.anneal_from, "at least 0")
+        _check(self.replicas >= 0, "replicas", self.replicas, "at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def random_slice(generator, n_top=8, n_pool=12, d=32):
         "encoder": torch.randn(n, 2, d, generator=generator),
         "encoder_bias": torch.randn(n, generator=generator),
         "decoder": 0.1 * torch.randn(n, 2, d, generator=generator),
-        "threshold": 0.5,
+        "thresholds": torch.full((n,), 0.5),
         "difference_share": torch.linspace(0.2, 0.01, n),
         "frequency": torch.full((n,), 0.1),
         "role": torch.tensor([0] * n_top + [1] * n_pool),
@@ -108,7 +108,7 @@ def planted(root, generator):
     slice_["encoder_bias"][:4] = 0
     slice_["decoder"][:4, 0] = 0
     slice_["decoder"][:4, 1] = torch.cat([written, -written])
-    slice_["threshold"] = 0.0
+    slice_["thresholds"] = torch.zeros(44)
     write_bundle(folder, info_of("planted", "mlp", base_hash), 1, **slice_)
 
 
@@ -137,19 +137,19 @@ def prompt_ids(loaded):
 
 
 def by_hand(threshold):
-    """Two latents in two dimensions; decoder norms (3 + 4) and (1 + 0)."""
+    """Two latents in two dimensions."""
     return DictionarySlice(
         latents=torch.tensor([5, 9]),
         encoder=torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [1.0, 1.0]]]),
         encoder_bias=torch.tensor([0.0, -1.0]),
         decoder=torch.tensor([[[3.0, 0.0], [0.0, 4.0]], [[1.0, 0.0], [0.0, 0.0]]]),
-        threshold=threshold,
+        thresholds=torch.tensor([4.0, threshold]),
     )
 
 
-def test_codes_fire_above_the_threshold_on_the_decoder_weighted_value():
+def test_codes_fire_above_each_latents_own_threshold():
     x_base, x_tuned = torch.tensor([[2.0, 9.0]]), torch.tensor([[1.0, 3.0]])
-    # a_5 = 1*2 + 1*3 = 5, v_5 = 5 * 7 = 35; a_9 = 1 + 3 - 1 = 3, v_9 = 3 * 1 = 3
+    # a_5 = 1*2 + 1*3 = 5, above 4; a_9 = 1 + 3 - 1 = 3
     assert codes(x_tuned, x_base, by_hand(2.9)).tolist() == [[5.0, 3.0]]
     assert codes(x_tuned, x_base, by_hand(3.0)).tolist() == [[5.0, 0.0]]
 
@@ -158,14 +158,14 @@ def test_codes_are_those_of_the_dictionary_the_slice_was_cut_from():
     torch.manual_seed(0)
     whole = Dictionary(sides=2, d=6, latents=40, k=4)
     whole.encoder, whole.encoder_bias = torch.randn(2, 6, 40), torch.randn(40)
-    whole.decoder, whole.threshold = torch.randn(40, 2, 6), 8.0
+    whole.decoder, whole.thresholds = torch.randn(40, 2, 6), torch.rand(40)
     ids = torch.tensor([31, 4, 17])
     part = DictionarySlice(
         ids,
         whole.encoder[:, :, ids].permute(2, 0, 1),
         whole.encoder_bias[ids],
         whole.decoder[ids],
-        8.0,
+        whole.thresholds[ids],
     )
     x = torch.randn(50, 2, 6)
     expected = whole.encode(x)[:, ids]
@@ -305,8 +305,7 @@ def slow_clamp(x, x_base, part, ids, strength):
     for t in range(len(x)):
         for j in rows:
             a = x_base[t] @ part.encoder[j, 0] + x[t] @ part.encoder[j, 1] + part.encoder_bias[j]
-            norms = part.decoder[j, 0].norm() + part.decoder[j, 1].norm()
-            if a > 0 and a * norms > part.threshold:
+            if a > 0 and a > part.thresholds[j]:
                 out[t] -= strength * a * (part.decoder[j, 1] - part.decoder[j, 0])
     return out
 
@@ -349,7 +348,7 @@ def test_bundle_round_trip(tmp_path):
     back = load_slice(tmp_path, 7, torch.device("cpu"))
     assert torch.equal(back.latents, slice_["latents"])
     assert torch.allclose(back.decoder, slice_["decoder"], rtol=1e-3, atol=1e-6)
-    assert back.threshold == 0.5
+    assert torch.equal(back.thresholds, slice_["thresholds"])
     offered = catalogue.offered(tmp_path, 7)
     assert offered.top == list(range(100, 108))
     assert offered.pool == list(range(108, 120))

@@ -15,8 +15,8 @@ class DictionarySlice(NamedTuple):
     encoder: Float[Tensor, "n sides d"]
     encoder_bias: Float[Tensor, " n"]
     decoder: Float[Tensor, "n sides d"]
-    threshold: float
-    """A latent fires where a * (|d_base| + |d_tuned|) exceeds this."""
+    thresholds: Float[Tensor, " n"]
+    """A latent fires where its activation exceeds this."""
 
     def take(self, ids: tuple[int, ...]) -> "DictionarySlice":
         """The same slice with these latents only, in this order.
@@ -31,7 +31,7 @@ class DictionarySlice(NamedTuple):
             self.encoder[rows],
             self.encoder_bias[rows],
             self.decoder[rows],
-            self.threshold,
+            self.thresholds[rows],
         )
 
     @property
@@ -51,8 +51,7 @@ def codes(
     """
     pre = x_base @ dictionary.encoder[:, 0].T + x_tuned @ dictionary.encoder[:, 1].T
     active = torch.relu(pre + dictionary.encoder_bias)
-    strength = active * dictionary.decoder.norm(dim=-1).sum(1)
-    return active * (strength > dictionary.threshold)
+    return active * (active > dictionary.thresholds)
 
 
 def clamp_edit(

@@ -25,7 +25,7 @@ def write_bundle(
     encoder: Float[Tensor, "n sides d"],
     encoder_bias: Float[Tensor, " n"],
     decoder: Float[Tensor, "n sides d"],
-    threshold: float,
+    thresholds: Float[Tensor, " n"],
     difference_share: Float[Tensor, " n"],
     frequency: Float[Tensor, " n"],
     role: Int[Tensor, " n"],
@@ -47,7 +47,7 @@ def write_bundle(
         "encoder": _half("encoder", layer, encoder),
         "encoder_bias": encoder_bias.float(),
         "decoder": _half("decoder", layer, decoder),
-        "threshold": torch.tensor([threshold], dtype=torch.float32),
+        "thresholds": thresholds.float(),
         "difference_share": difference_share.float(),
         "frequency": frequency.float(),
         "role": role.to(torch.int8),
@@ -70,12 +70,15 @@ def load_slice(bundle: Path, layer: int, device: torch.device) -> DictionarySlic
     if not file.exists():
         raise AblationError(f"{file} is missing though bundle.json names it; {REMEDY}")
     tensors = load_file(file, device=str(device))
+    if "thresholds" not in tensors:  # written before thresholds were per latent
+        norms = tensors["decoder"].float().norm(dim=-1).sum(1)
+        tensors["thresholds"] = tensors["threshold"] / norms
     return DictionarySlice(
         latents=tensors["latents"],
         encoder=tensors["encoder"].float(),
         encoder_bias=tensors["encoder_bias"].float(),
         decoder=tensors["decoder"].float(),
-        threshold=float(tensors["threshold"]),
+        thresholds=tensors["thresholds"],
     )
 
 

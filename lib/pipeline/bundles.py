@@ -48,7 +48,7 @@ def write_live_bundle(prepared: Prepared, sparse: Stage, metrics: Stage, directo
             encoder=crosscoder.encoder[:, :, ids].permute(2, 0, 1),
             encoder_bias=crosscoder.encoder_bias[ids],
             decoder=crosscoder.decoder[ids],
-            threshold=crosscoder.threshold,
+            thresholds=crosscoder.thresholds[ids],
             difference_share=torch.tensor(chosen["difference_share"].to_list()),
             frequency=torch.tensor(chosen["frequency"].to_list()),
             role=torch.tensor(chosen["role"].to_list()),

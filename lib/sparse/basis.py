@@ -78,7 +78,7 @@ class Basis:
         raw = self.mix(self.inverse, flat.view(len(flat), self.sides, -1))
         return raw * self.normaliser.scale + self.normaliser.mean.to(flat.device)
 
-    def raw_norms(self, decoder: Float[Tensor, "latents wide"]) -> Float[Tensor, " latents"]:
+    def ranking_norms(self, decoder: Float[Tensor, "latents wide"]) -> Float[Tensor, " latents"]:
         """Sum over sides of the decoder norms in raw geometry (up to the common scale)."""
         sides = self.mix(self.inverse, decoder.view(len(decoder), self.sides, -1))
         return sides.norm(dim=-1).sum(1)
@@ -92,7 +92,10 @@ class Basis:
         k: int,
         threshold: float,
     ) -> Dictionary:
-        """Trained weights as a ``Dictionary`` in raw units; ``threshold`` is in training units."""
+        """Trained weights as a ``Dictionary`` in raw units.
+
+        ``threshold`` is that of the ranking score a * ``ranking_norms(decoder)``.
+        """
         latents, wide = encoder.shape
         d, scale = wide // self.sides, self.normaliser.scale
         made = Dictionary(self.sides, d, latents, k)
@@ -103,7 +106,7 @@ class Basis:
         decoded = self.mix(self.inverse, decoder.view(latents, self.sides, d)) * scale
         made.decoder = decoded.contiguous().cpu()
         made.decoder_bias = self.backward(decoder_bias[None])[0].cpu()
-        made.threshold = threshold * scale
+        made.thresholds = (threshold / self.ranking_norms(decoder).clamp_min(1e-12)).cpu()
         return made
 
     @staticmethod

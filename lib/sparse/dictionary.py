@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
+Selection = Literal["threshold", "topk"]
+PARTS = ("encoder", "encoder_bias", "decoder", "decoder_bias", "thresholds")
 
 
 class Codes(NamedTuple):
@@ -23,13 +25,14 @@ class Codes(NamedTuple):
 class Dictionary:
     """A sparse dictionary over ``sides`` views of the same tokens.
 
-    code           a = relu(sum_s x_s @ encoder[s] + encoder_bias), kept where score > threshold
-    score          v_j = a_j * sum_s |decoder[j, s]|: free of the scale shared between a and d
+    code           a = relu(sum_s x_s @ encoder[s] + encoder_bias), kept where a > thresholds
+                   (``selection`` "topk": the k largest of each token instead)
     reconstruction x_s = a @ decoder[:, s] + decoder_bias[s]
 
     Normalisation used while training is folded into the weights, so inputs and outputs are raw
-    activations. Source: Lindsey et al. 2024 (crosscoders), Minder et al. 2025, arXiv:2504.02922
-    (BatchTopK with threshold inference).
+    activations. One threshold per latent serves BatchTopK (theta over the norm by which latents are
+    ranked), JumpReLU and, at 0, plain ReLU dictionaries alike. Source: Lindsey et al. 2024
+    (crosscoders), Minder et al. 2025, arXiv:2504.02922 (BatchTopK with threshold inference).
     """
 
     def __init__(self, sides: int, d: int, latents: int, k: int) -> None:
@@ -43,7 +46,8 @@ class Dictionary:
         self.encoder_bias: Float[Tensor, " latents"] = torch.zeros(latents)
         self.decoder: Float[Tensor, "latents sides d"] = torch.zeros(latents, sides, d)
         self.decoder_bias: Float[Tensor, "sides d"] = torch.zeros(sides, d)
-        self.threshold: float = 0.0
+        self.thresholds: Float[Tensor, " latents"] = torch.zeros(latents)
+        self.selection: Selection = "threshold"
 
     @property
     def norms(self) -> Float[Tensor, "latents sides"]:
@@ -59,7 +63,10 @@ class Dictionary:
             )
         flat = self.encoder.view(self.sides * self.d, self.latents)
         a = torch.addmm(self.encoder_bias, x.reshape(tokens, -1).to(flat.dtype), flat).relu_()
-        a[a * self.norms.sum(1) <= self.threshold] = 0.0
+        if self.selection == "topk":
+            best = torch.topk(a, self.k, dim=1)
+            return torch.zeros_like(a).scatter_(1, best.indices, best.values)
+        a[a <= self.thresholds] = 0.0
         return a
 
     def decode(self, z: Float[Tensor, "tokens latents"]) -> Float[Tensor, "tokens sides d"]:
@@ -76,16 +83,11 @@ class Dictionary:
         """Write ``dictionary.safetensors`` and ``dictionary.json``; the JSON last, as the seal."""
         directory.mkdir(parents=True, exist_ok=True)
         save_file(
-            {
-                "encoder": self.encoder.contiguous(),
-                "encoder_bias": self.encoder_bias.contiguous(),
-                "decoder": self.decoder.contiguous(),
-                "decoder_bias": self.decoder_bias.contiguous(),
-            },
+            {name: getattr(self, name).contiguous() for name in PARTS},
             directory / "dictionary.safetensors",
         )
         facts = {"format": FORMAT, "sides": self.sides, "d": self.d, "latents": self.latents}
-        facts |= {"k": self.k, "threshold": self.threshold}
+        facts |= {"k": self.k, "selection": self.selection}
         (directory / "dictionary.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
     @staticmethod
@@ -103,11 +105,11 @@ class Dictionary:
             raise ValueError(f"{described}: format {facts.get('format')}, this code reads {FORMAT}")
         made = Dictionary(facts["sides"], facts["d"], facts["latents"], facts["k"])
         tensors = load_file(directory / "dictionary.safetensors")
-        for name in ("encoder", "encoder_bias", "decoder", "decoder_bias"):
+        for name in PARTS:
             expected = tuple(getattr(made, name).shape)
             if name not in tensors or tuple(tensors[name].shape) != expected:
                 got = tuple(tensors[name].shape) if name in tensors else "nothing"
                 raise ValueError(f"{directory}: {name} should have shape {expected}, found {got}")
             setattr(made, name, tensors[name])
-        made.threshold = float(facts["threshold"])
+        made.selection = facts["selection"]
         return made

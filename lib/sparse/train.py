@@ -126,7 +126,7 @@ class _Trainer:
     @torch.no_grad()
     def step(self, x: Float[Tensor, "tokens wide"], lr: float) -> float:
         weights, tokens = self.weights, len(x)
-        norms = self.basis.raw_norms(weights.decoder)
+        norms = self.basis.ranking_norms(weights.decoder)
         pre = scores(x.to(self.low), weights, self.low)
         active = select(pre, norms, self.config.k, self.guess)
         self.guess = float(active.threshold)
@@ -166,14 +166,15 @@ class _Trainer:
     def finish(self, batches: list[Float[Tensor, "tokens sides d"]]) -> Dictionary:
         """Calibrate the inference threshold so that k latents fire per token on average."""
         made = self.folded(0.0)
+        norms = self.basis.ranking_norms(self.weights.decoder).cpu()
         kept = []
         for batch in batches:
-            z = made.encode(batch.float().cpu()) * made.norms.sum(1)
-            kept.append(torch.topk(z.flatten(), min(z.numel(), 4 * self.config.k * len(z))).values)
+            scored = made.encode(batch.float().cpu()) * norms
+            most = min(scored.numel(), 4 * self.config.k * len(scored))
+            kept.append(torch.topk(scored.flatten(), most).values)
         wanted = self.config.k * sum(len(b) for b in batches)
         strongest = torch.cat(kept).sort(descending=True).values
-        made.threshold = float(strongest[min(wanted, len(strongest) - 1)])
-        return made
+        return self.folded(float(strongest[min(wanted, len(strongest) - 1)]))
 
     @staticmethod
     def _variance(x: Tensor) -> float:

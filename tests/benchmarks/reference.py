@@ -47,7 +47,7 @@ def train_dense(
         began = time.perf_counter()
         x = basis.forward(batch)
         a = torch.relu(x @ encoder.T + bias)
-        score = a.detach() * basis.raw_norms(decoder.detach())
+        score = a.detach() * basis.ranking_norms(decoder.detach())
         kept = torch.topk(score.flatten(), k * len(x), sorted=False)
         mask = torch.zeros_like(score).view(-1).index_fill_(0, kept.indices, 1.0).view_as(score)
         error = (a * mask) @ decoder + out - x

@@ -73,7 +73,7 @@ def test_same_seed_same_dictionary_to_the_bit():
     two, _ = train(x, short, latents=32)
     assert torch.equal(one.encoder, two.encoder)
     assert torch.equal(one.decoder, two.decoder)
-    assert one.threshold == two.threshold
+    assert torch.equal(one.thresholds, two.thresholds)
 
 
 def test_weighting_the_difference_raises_how_much_of_it_is_seen():
