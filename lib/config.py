@@ -130,9 +130,7 @@ class Sparse:
         _check(self.difference_weight > 0, "difference_weight", self.difference_weight, "above 0")
         _check(0 <= self.tied < 1, "tied", self.tied, "in 0..1, below 1")
         _check(0 <= self.untied_k < self.k, "untied_k", self.untied_k, "in 0..k, below k")
-        _check(
-            not self.untied_k or self.tied > 0, "untied_k", self.untied_k, "0 unless `tied` > 0"
-        )
+        _check(not self.untied_k or self.tied > 0, "untied_k", self.untied_k, "0 unless `tied` > 0")
         _check(self.anneal_from >= 0, "anneal_from", self.anneal_from, "at least 0")
         _check(self.replicas >= 0, "replicas", self.replicas, "at least 0")
 

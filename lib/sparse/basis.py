@@ -8,6 +8,7 @@ orthogonal map and the squared loss is the plain one. ``fold`` maps trained weig
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -57,6 +58,8 @@ class Basis:
     normaliser: Normaliser
     sides: int
     difference_weight: float = 1.0
+    ranking: Literal["norms", "loss"] = "norms"
+    """What latents compete by; see ``Sparse.ranking``."""
 
     @property
     def matrix(self) -> Float[Tensor, "sides sides"]:
@@ -79,7 +82,10 @@ class Basis:
         return raw * self.normaliser.scale + self.normaliser.mean.to(flat.device)
 
     def ranking_norms(self, decoder: Float[Tensor, "latents wide"]) -> Float[Tensor, " latents"]:
-        """Sum over sides of the decoder norms in raw geometry (up to the common scale)."""
+        """By sides: their decoder norms' sum in raw geometry (up to the common scale), as published;
+        by loss: the norm in training space, what leaving the latent out costs."""
+        if self.ranking == "loss":
+            return decoder.norm(dim=1)
         sides = self.mix(self.inverse, decoder.view(len(decoder), self.sides, -1))
         return sides.norm(dim=-1).sum(1)
 
@@ -90,7 +96,7 @@ class Basis:
         decoder: Float[Tensor, "latents wide"],
         decoder_bias: Float[Tensor, " wide"],
         k: int,
-        threshold: float,
+        threshold: Float[Tensor, " latents"] | float,
     ) -> Dictionary:
         """Trained weights as a ``Dictionary`` in raw units.
 

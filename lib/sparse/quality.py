@@ -22,12 +22,6 @@ class Quality:
     firing: Float[Tensor, " latents"]
     """Share of tokens on which each latent fires."""
 
-    @property
-    def summary(self) -> float:
-        """What training watches: the mean over sides, and over the difference where there is one."""
-        parts = [*self.fve, *([self.fve_difference] if self.fve_difference is not None else [])]
-        return sum(parts) / len(parts)
-
 
 @torch.no_grad()
 def quality(

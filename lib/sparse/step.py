@@ -25,7 +25,7 @@ class Weights(NamedTuple):
 
 
 class Active(NamedTuple):
-    """The active codes of a batch, ordered by token."""
+    """The active codes of a batch, ordered by token; a value of 0 is padding and trains nothing."""
 
     token: Int[Tensor, " active"]
     latent: Int[Tensor, " active"]
@@ -69,6 +69,31 @@ def select(
     return Active(token, latent, pre[token, latent].float(), cut)
 
 
+def select_fixed(
+    pre: Float[Tensor, "tokens latents"], norms: Float[Tensor, " latents"], k: int
+) -> Active:
+    """The same codes with shapes known in advance, so that a GPU never waits for the host.
+
+    Where fewer than k * tokens scores are positive the rest is padding with value 0.
+    """
+    latents = pre.shape[1]
+    v = (pre * norms.to(pre.dtype)).flatten()
+    wanted = min(k * len(pre), v.numel())
+    place = torch.topk(v, wanted, sorted=False).indices.sort().values
+    value = pre.flatten()[place].float().relu_()
+    cut = v[place].float().min().clamp_min(0.0)
+    return Active(place // latents, place % latents, value, cut)
+
+
+def merged(parts: list[Active], first_latent: list[int]) -> Active:
+    """Codes chosen apart among blocks of latents, as one; the threshold is the first block's."""
+    token = torch.cat([p.token for p in parts])
+    latent = torch.cat([p.latent + at for p, at in zip(parts, first_latent, strict=True)])
+    order = torch.argsort(token, stable=True)
+    value = torch.cat([p.value for p in parts])
+    return Active(token[order], latent[order], value[order], parts[0].threshold)
+
+
 def gathered_dots(
     rows: Float[Tensor, "tokens wide"],
     table: Float[Tensor, "latents wide"],
@@ -87,8 +112,7 @@ def gathered_dots(
 
 def offsets(sorted_index: Int[Tensor, " active"], bags: int) -> Int[Tensor, " bags"]:
     """Where each bag starts in an ascending index."""
-    ends = torch.bincount(sorted_index, minlength=bags).cumsum(0)
-    return torch.cat([ends.new_zeros(1), ends[:-1]])
+    return torch.searchsorted(sorted_index, torch.arange(bags, device=sorted_index.device))
 
 
 def bagged(
@@ -116,6 +140,7 @@ def gradients(
     latents = len(weights.encoder)
     g = error * (2.0 / len(x))
     by_code = gathered_dots(g, weights.decoder, active.token, active.latent)
+    by_code = by_code * (active.value > 0)
     order = torch.argsort(active.latent, stable=True)
     token, latent = active.token[order], active.latent[order]
     starts = offsets(latent, latents)
@@ -134,27 +159,30 @@ def add_aux(
     pre: Float[Tensor, "tokens latents"],
     weights: Weights,
     dead: Int[Tensor, " dead"],
-    weight: float,
-) -> float:
+    weight: Float[Tensor, ""] | float,
+    counts: Float[Tensor, " dead"] | None = None,
+) -> Float[Tensor, ""]:
     """AuxK: the strongest d/2 dead latents reconstruct the residual; adds its gradients in place.
 
     Loss = weight * mean |residual - dead reconstruction|^2 / mean |residual|^2 (Gao et al. 2024);
-    the residual is a constant here. Returns the loss; 0 without dead latents or residual.
+    the residual is a constant here. ``counts`` (1 or 0) leaves out entries of ``dead``, so that its
+    length can be fixed. Returns the loss; 0 without a residual.
     """
-    scale = float(residual.square().sum(1).mean())
-    if len(dead) == 0 or scale <= 0:
-        return 0.0
     low = pre.dtype
+    scale = residual.square().sum(1).mean()
     z = pre[:, dead].float().relu_()
+    if counts is not None:
+        z = z * counts
     most = max(1, x.shape[1] // 2)
     if len(dead) > most:
         cut = torch.topk(z, most, dim=1).values[:, -1:]
         z = z * (z >= cut)
     decoder, z_low = weights.decoder[dead].to(low), z.to(low)
     off = (z_low @ decoder).float() - residual
-    g = (off * (2.0 * weight / (len(x) * scale))).to(low)
+    share = torch.where(scale > 0, weight / scale.clamp_min(1e-30), 0.0)
+    g = (off * (share * (2.0 / len(x)))).to(low)
     dz = (g @ decoder.T).float() * (z > 0)
-    grads.decoder[dead] += (z_low.T @ g).float()
-    grads.encoder[dead] += (dz.to(low).T @ x.to(low)).float()
-    grads.encoder_bias[dead] += dz.sum(0)
-    return weight * float(off.square().sum(1).mean()) / scale
+    grads.decoder.index_add_(0, dead, (z_low.T @ g).float())
+    grads.encoder.index_add_(0, dead, (dz.to(low).T @ x.to(low)).float())
+    grads.encoder_bias.index_add_(0, dead, dz.sum(0))
+    return share * off.square().sum(1).mean()

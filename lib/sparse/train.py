@@ -1,22 +1,27 @@
-"""One training loop for SAEs and crosscoders."""
+"""One training loop for SAEs and crosscoders: until held-out FVE is flat, resumable to the bit."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lib.config import Sparse
+from lib.sparse import checkpoint as on_disk
 from lib.sparse.basis import Basis, Normaliser
 from lib.sparse.dictionary import Dictionary
 from lib.sparse.quality import Quality, quality
-from lib.sparse.step import Weights, add_aux, gradients, reconstruct, scores, select
+from lib.sparse.trainer import Trainer
 
 WATCHED_TOKENS = 2_048
-"""Held-out tokens, spread over all documents, on which training is watched; final numbers use all."""
+"""Held-out tokens, spread over all documents, on which training is watched and the threshold set."""
+FIRST = 8
+"""Batches read ahead: they give the normaliser when none is given."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,19 @@ class Point:
     step: int
     loss: float
     """Squared error over variance on the last batch, in training space."""
-    quality: Quality | None
+    fve: tuple[float, ...] | None
+    """Held-out, one per side; None without held-out activations."""
+    fve_difference: float | None
+    l0: float | None
     dead_share: float
+
+    @property
+    def summary(self) -> float | None:
+        """What training watches: the mean over sides, and over the difference where there is one."""
+        if self.fve is None:
+            return None
+        parts = [*self.fve, *([self.fve_difference] if self.fve_difference is not None else [])]
+        return sum(parts) / len(parts)
 
 
 @dataclass
@@ -47,138 +63,125 @@ def train(
     config: Sparse,
     *,
     latents: int,
-    heldout: Float[Tensor, "tokens sides d"] | None = None,
+    heldout: Float[Tensor, "heldout sides d"] | None = None,
     normaliser: Normaliser | None = None,
+    checkpoint: Path | None = None,
     progress: Callable[[int, str], None] = lambda step, note: None,
 ) -> tuple[Dictionary, TrainingLog]:
     """Train a dictionary until held-out FVE is flat, then decay the learning rate and stop.
 
     ``activations`` is iterated again whenever it is exhausted; each batch is one step. The number of
-    sides is read from the first batch. Without ``heldout`` it runs to the step limit.
+    sides is read from the first batch. Without ``heldout`` it runs to the step limit. The inference
+    threshold is set so that k latents fire per token of the watched held-out tokens, or of the next
+    training batches without ``heldout``.
+
+    ``checkpoint`` names a file: written at every evaluation, and continued from where it exists. On
+    one machine the continued run gives the bits of an uninterrupted one if ``activations`` yields
+    the same batches in the same order in every process; a ``skip(batches)`` method is used to jump
+    ahead, else batches are read and dropped.
 
     Raises:
-        ValueError: k > latents, no batches, NaN or constant input, divergence.
+        ValueError: k > latents, no batches, NaN or constant input, divergence, or a checkpoint of
+            another recipe.
+        OSError: a checkpoint that cannot be written; the one before stays.
     """
-    stream = _endless(activations)
-    first = list(islice(stream, 8))
-    sides, d = first[0].shape[1:]
+    started = time.perf_counter()
+    saved = on_disk.load(checkpoint) if checkpoint and checkpoint.exists() else None
+    done = saved[1]["steps"] if saved else 0
+    stream = _endless(activations, done)
+    first = list(islice(stream, FIRST if normaliser is None and saved is None else 1))
     if config.k > latents:
         raise ValueError(f"k = {config.k} exceeds the {latents} latents; lower `sparse.k`")
-    weight = config.difference_weight if sides == 2 else 1.0
-    basis = Basis(normaliser or Normaliser.estimate(first), sides, weight)
-    trainer = _Trainer(basis, d, latents, config, first[0].device)
-    log, started = TrainingLog(), time.perf_counter()
+    if saved:
+        normaliser = Normaliser(saved[0]["mean"], saved[1]["scale"])
+    trainer = _trainer(first, config, latents, normaliser or Normaliser.estimate(first))
+    run = _Run(config)
+    if saved:
+        _same_recipe(checkpoint, trainer, saved[1])
+        trainer.restore(*saved)
+        run = _Run(config, **_points(saved[1]["run"]))
     watched = None if heldout is None else _spread(heldout, WATCHED_TOKENS)
-    decay_from = int(config.max_steps * 0.8)
-    last = config.max_steps
-    batches = _chain(first, stream)
-    for step in range(config.max_steps):
-        if step >= last:
-            break
-        factor = min(1.0, (step + 1) / (0.05 * config.max_steps))
-        if step >= decay_from:
-            factor *= max(0.0, 1 - (step - decay_from) / max(1, last - decay_from))
+    batches = chain(first, stream)
+    while trainer.steps < run.last:
         batch = next(batches)
-        log.tokens += len(batch)
-        loss = trainer.step(basis.forward(batch), config.lr * factor)
-        log.steps = step + 1
-        if log.steps % config.evaluate_every == 0 or log.steps == last:
-            log.points.append(trainer.point(log.steps, loss, watched))
-            progress(log.steps, _note(log.points[-1]))
-            if step < decay_from and _flat(log.points, config.flat_gain):
-                log.stopped = "flat"
-                decay_from = step + 1
-                last = min(config.max_steps, decay_from + max(50, log.steps // 4))
-    made = trainer.finish(list(islice(_chain([], activations), 8)))
-    log.seconds = time.perf_counter() - started
-    return made, log
+        trainer.step(trainer.basis.forward(batch), config.lr * run.factor(trainer.steps))
+        run.log.tokens += len(batch)
+        if trainer.steps % config.evaluate_every == 0 or trainer.steps == run.last:
+            run.add(_point(trainer, watched))
+            progress(trainer.steps, _note(run.log.points[-1]))
+            if checkpoint:
+                run.log.seconds += time.perf_counter() - started
+                started = time.perf_counter()
+                tensors, facts = trainer.state()
+                on_disk.save(checkpoint, tensors, facts | {"run": asdict(run)})
+    some = watched if watched is not None else torch.cat([next(batches) for _ in range(FIRST)])
+    made = trainer.calibrated(some)
+    run.log.steps = trainer.steps
+    run.log.seconds += time.perf_counter() - started
+    return made, run.log
 
 
-class _Trainer:
-    """Weights, optimiser state and the dead-latent clock."""
+@dataclass
+class _Run:
+    """The learning rate's course and the curve so far."""
 
-    def __init__(
-        self, basis: Basis, d: int, latents: int, config: Sparse, device: torch.device
-    ) -> None:
-        self.basis, self.config = basis, config
-        wide = basis.sides * d
-        generator = torch.Generator().manual_seed(config.seed)
-        directions = torch.zeros(latents, basis.sides, d)
-        # Both raw sides start equal, so identical models stay exactly identical (symmetric gradients).
-        directions[:, 0] = torch.randn(latents, d, generator=generator)
-        directions = directions.flatten(1).to(device)
-        directions /= directions.norm(dim=1, keepdim=True)
-        self.weights = Weights(
-            encoder=directions.clone(),
-            encoder_bias=torch.zeros(latents, device=device),
-            decoder=directions.clone(),
-            decoder_bias=torch.zeros(wide, device=device),
+    config: Sparse
+    log: TrainingLog = field(default_factory=TrainingLog)
+    decay_from: int = -1
+    last: int = -1
+
+    def __post_init__(self) -> None:
+        if self.last < 0:
+            self.decay_from, self.last = int(self.config.max_steps * 0.8), self.config.max_steps
+
+    def factor(self, step: int) -> float:
+        """Linear warm-up over 5 % of the planned steps, then constant, then linear decay to 0."""
+        factor = min(1.0, (step + 1) / (0.05 * self.config.max_steps))
+        if step >= self.decay_from:
+            factor *= max(0.0, 1 - (step - self.decay_from) / max(1, self.last - self.decay_from))
+        return factor
+
+    def add(self, point: Point) -> None:
+        """Record an evaluation; when the curve is flat, begin the decay that ends the run."""
+        self.log.points.append(point)
+        if point.step < self.decay_from and _flat(self.log.points, self.config.flat_gain):
+            self.log.stopped = "flat"
+            self.decay_from = point.step
+            most = self.config.max_steps
+            self.last = min(most, self.decay_from + max(50, point.step // 4))
+
+
+def _trainer(first: list[Tensor], config: Sparse, latents: int, normaliser: Normaliser) -> Trainer:
+    sides, d = first[0].shape[1:]
+    weight = config.difference_weight if sides == 2 else 1.0
+    basis = Basis(normaliser, sides, weight, config.ranking)
+    return Trainer(basis, d, latents, config, first[0].device)
+
+
+def _same_recipe(path: Path | None, trainer: Trainer, facts: dict[str, Any]) -> None:
+    now = trainer.described()
+    changed = [k for k in ("config", "sides", "d", "latents") if facts[k] != now[k]]
+    if changed:
+        raise ValueError(
+            f"{path}: the checkpoint was made with another {changed[0]} ({facts[changed[0]]}, now "
+            f"{now[changed[0]]}); delete it to train from the start"
         )
-        fused = device.type in ("cpu", "cuda")
-        self.optimiser = torch.optim.Adam(list(self.weights), lr=config.lr, fused=fused)
-        self.low = torch.bfloat16
-        self.guess = 0.0
-        self.threshold = 0.0
-        """Slow mean of the batches' thresholds: what the dictionary is watched with."""
-        self.silent = torch.zeros(latents, device=device)
-        self.patience = config.dead_after * config.max_steps * config.batch
 
-    @torch.no_grad()
-    def step(self, x: Float[Tensor, "tokens wide"], lr: float) -> float:
-        weights, tokens = self.weights, len(x)
-        norms = self.basis.ranking_norms(weights.decoder)
-        pre = scores(x.to(self.low), weights, self.low)
-        active = select(pre, norms, self.config.k, self.guess)
-        self.guess = float(active.threshold)
-        self.threshold += (self.guess - self.threshold) * (0.02 if self.threshold else 1.0)
-        error = reconstruct(active, weights, tokens) - x
-        grads = gradients(x, error, active, weights)
-        self.silent += tokens
-        self.silent[active.latent] = 0.0
-        dead = (self.silent > self.patience).nonzero(as_tuple=True)[0]
-        add_aux(grads, x, -error, pre, weights, dead, self.config.aux_weight * self._variance(x))
-        loss = float(error.square().sum()) / float((x - x.mean(0)).square().sum())
-        if loss != loss or loss > 1e6:
-            raise ValueError(
-                f"dictionary training diverged (relative error {loss:g}); the input may hold NaN, "
-                "or `sparse.lr` is too high"
-            )
-        norm = torch.stack([g.norm() for g in grads]).norm()
-        shrink = float((1.0 / (norm / self._variance(x) ** 0.5 + 1e-6)).clamp(max=1.0))
-        for parameter, grad in zip(weights, grads, strict=True):
-            parameter.grad = grad * shrink
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        self.optimiser.step()
-        return loss
 
-    def point(self, step: int, loss: float, heldout: Tensor | None) -> Point:
-        measured = None
-        if heldout is not None:
-            measured = quality(self.folded(self.threshold), heldout)
-        dead = float((self.silent > self.patience).float().mean())
-        return Point(step, loss, measured, dead)
+def _points(run: dict[str, Any]) -> dict[str, Any]:
+    """A saved run without its config, with its points as points."""
+    points = [Point(**p | {"fve": p["fve"] and tuple(p["fve"])}) for p in run["log"]["points"]]
+    log = TrainingLog(**run["log"] | {"points": points})
+    return {"log": log, "decay_from": run["decay_from"], "last": run["last"]}
 
-    def folded(self, threshold: float) -> Dictionary:
-        return self.basis.fold(*self.weights, k=self.config.k, threshold=threshold)
 
-    @torch.no_grad()
-    def finish(self, batches: list[Float[Tensor, "tokens sides d"]]) -> Dictionary:
-        """Calibrate the inference threshold so that k latents fire per token on average."""
-        made = self.folded(0.0)
-        norms = self.basis.ranking_norms(self.weights.decoder).cpu()
-        kept = []
-        for batch in batches:
-            scored = made.encode(batch.float().cpu()) * norms
-            most = min(scored.numel(), 4 * self.config.k * len(scored))
-            kept.append(torch.topk(scored.flatten(), most).values)
-        wanted = self.config.k * sum(len(b) for b in batches)
-        strongest = torch.cat(kept).sort(descending=True).values
-        return self.folded(float(strongest[min(wanted, len(strongest) - 1)]))
-
-    @staticmethod
-    def _variance(x: Tensor) -> float:
-        return float(x.square().sum(1).mean())
+def _point(trainer: Trainer, heldout: Tensor | None) -> Point:
+    trainer.check()
+    loss, dead = float(trainer.loss), trainer.dead_share()
+    if heldout is None:
+        return Point(trainer.steps, loss, None, None, None, dead)
+    seen: Quality = quality(trainer.folded(), heldout)
+    return Point(trainer.steps, loss, seen.fve, seen.fve_difference, seen.l0, dead)
 
 
 def _spread(x: Tensor, count: int) -> Tensor:
@@ -186,30 +189,33 @@ def _spread(x: Tensor, count: int) -> Tensor:
     return x[:: max(1, len(x) // count)]
 
 
-def _endless(activations: Iterable[Tensor]) -> Iterator[Tensor]:
+def _endless(activations: Iterable[Tensor], skip: int) -> Iterator[Tensor]:
+    """Batch ``skip`` and all after it, over and over."""
+    jump = getattr(activations, "skip", None)
+    if jump is not None:
+        jump(skip)
+        skip = 0
     while True:
         empty = True
         for batch in activations:
             empty = False
+            if skip:
+                skip -= 1
+                continue
             yield batch
         if empty:
             raise ValueError("no activations to train on: the source yielded no batch")
 
 
-def _chain(first: list[Tensor], rest: Iterable[Tensor]) -> Iterator[Tensor]:
-    yield from first
-    yield from rest
-
-
 def _flat(points: list[Point], gain: float) -> bool:
     """Whether mean held-out FVE rose by less than ``gain`` over the last two evaluations."""
-    if len(points) < 4 or any(p.quality is None for p in points[-3:]):
+    if len(points) < 4:
         return False
-    now, before = points[-1].quality.summary, points[-3].quality.summary
-    return now - before < gain
+    now, before = points[-1].summary, points[-3].summary
+    return now is not None and before is not None and now - before < gain
 
 
 def _note(point: Point) -> str:
-    if point.quality is None:
+    if point.summary is None:
         return f"loss {point.loss:.3f}"
-    return f"held-out FVE {point.quality.summary:.3f}"
+    return f"held-out FVE {point.summary:.3f}"

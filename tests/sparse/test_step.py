@@ -84,7 +84,7 @@ def test_the_auxiliary_loss_trains_dead_latents_as_autograd_would(dead: list[int
     off = (z @ free.decoder[which] - residual).square().sum(1).mean()
     expected = off / residual.square().sum(1).mean() / 32
     expected.backward()
-    assert loss == pytest.approx(float(expected.detach()), rel=1e-4)
+    assert float(loss) == pytest.approx(float(expected.detach()), rel=1e-4)
     assert grads.encoder[which].abs().sum() > 0
     for mine, parameter in zip(grads[:3], free[:3], strict=True):
         torch.testing.assert_close(mine, parameter.grad, atol=1e-5, rtol=1e-4)
