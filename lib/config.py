@@ -112,6 +112,9 @@ class Sparse:
     ranking: Literal["norms", "loss"] = "norms"
     """Crosscoder only: latents compete by activation times the sum of the sides' decoder norms, or
     times the decoder norm in the weighted loss, where a change counts as much as it is weighted."""
+    unit_decoder: bool = False
+    """Keep decoder rows at norm 1 in training space, the codes taking over the scale: the same
+    function, another path of the optimiser."""
     tied: float = 0.0
     """Crosscoder only: share of latents whose two decoders are kept equal (designated shared)."""
     untied_k: int = 0
@@ -307,7 +310,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return float(value)
         except ValueError:
             raise ConfigError(f"`{where}` must be a number, got {value!r}") from None
-    if not isinstance(value, hint) or isinstance(value, bool):
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"`{where}` must be {getattr(hint, '__name__', hint)}, got {value!r}")
     return value
 

@@ -98,7 +98,7 @@ class Basis:
         k: int,
         threshold: Float[Tensor, " latents"] | float,
     ) -> Dictionary:
-        """Trained weights as a ``Dictionary`` in raw units.
+        """Trained weights as a ``Dictionary`` in raw units, on the weights' device.
 
         ``threshold`` is that of the ranking score a * ``ranking_norms(decoder)``.
         """
@@ -106,13 +106,13 @@ class Basis:
         d, scale = wide // self.sides, self.normaliser.scale
         made = Dictionary(self.sides, d, latents, k)
         raw_encoder = self.mix(self.matrix.T, encoder.view(latents, self.sides, d)) / scale
-        made.encoder = raw_encoder.permute(1, 2, 0).contiguous().cpu()
-        shift = (raw_encoder.sum(1) @ self.normaliser.mean.to(encoder.device)).cpu()
-        made.encoder_bias = encoder_bias.cpu() - shift
+        made.encoder = raw_encoder.permute(1, 2, 0).contiguous()
+        mean = self.normaliser.mean.to(encoder.device)
+        made.encoder_bias = encoder_bias - raw_encoder.sum(1) @ mean
         decoded = self.mix(self.inverse, decoder.view(latents, self.sides, d)) * scale
-        made.decoder = decoded.contiguous().cpu()
-        made.decoder_bias = self.backward(decoder_bias[None])[0].cpu()
-        made.thresholds = (threshold / self.ranking_norms(decoder).clamp_min(1e-12)).cpu()
+        made.decoder = decoded.contiguous()
+        made.decoder_bias = self.backward(decoder_bias[None])[0]
+        made.thresholds = threshold / self.ranking_norms(decoder).clamp_min(1e-12)
         return made
 
     @staticmethod

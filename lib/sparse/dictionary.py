@@ -49,6 +49,14 @@ class Dictionary:
         self.thresholds: Float[Tensor, " latents"] = torch.zeros(latents)
         self.selection: Selection = "threshold"
 
+    def to(self, device: torch.device | str) -> "Dictionary":
+        """The same dictionary on another device."""
+        moved = Dictionary(self.sides, self.d, self.latents, self.k)
+        moved.selection = self.selection
+        for name in PARTS:
+            setattr(moved, name, getattr(self, name).to(device))
+        return moved
+
     @property
     def norms(self) -> Float[Tensor, "latents sides"]:
         """Decoder norms of each side."""
@@ -83,7 +91,7 @@ class Dictionary:
         """Write ``dictionary.safetensors`` and ``dictionary.json``; the JSON last, as the seal."""
         directory.mkdir(parents=True, exist_ok=True)
         save_file(
-            {name: getattr(self, name).contiguous() for name in PARTS},
+            {name: getattr(self, name).detach().cpu().contiguous() for name in PARTS},
             directory / "dictionary.safetensors",
         )
         facts = {"format": FORMAT, "sides": self.sides, "d": self.d, "latents": self.latents}

@@ -27,11 +27,15 @@ class Quality:
 def quality(
     dictionary: Dictionary, x: Float[Tensor, "tokens sides d"], chunk: int = 2048
 ) -> Quality:
-    """FVE per side and of the difference, L0 and firing rates on ``x`` (raw activations)."""
-    errors = torch.zeros(x.shape[1] + 1, dtype=torch.float64)
-    l0, firing = 0.0, torch.zeros(dictionary.latents)
+    """FVE per side and of the difference, L0 and firing rates on ``x`` (raw activations).
+
+    Runs where the dictionary lies, ``chunk`` tokens at a time.
+    """
+    device = dictionary.encoder.device
+    errors = torch.zeros(x.shape[1] + 1, dtype=torch.float64, device=device)
+    l0, firing = 0.0, torch.zeros(dictionary.latents, device=device)
     for part in x.split(chunk):
-        raw = part.float()
+        raw = part.to(device).float()
         z = dictionary.encode(raw)
         off = raw - dictionary.decode(z)
         errors[:-1] += off.square().sum((0, 2)).double()
@@ -43,7 +47,7 @@ def quality(
     fve = tuple(1 - float(e) / v for e, v in zip(errors[:-1], variance, strict=True))
     change = _variance(x[:, 1].float() - x[:, 0].float()) if x.shape[1] == 2 else 0.0
     difference = 1 - float(errors[-1]) / change if change > 0 else None
-    return Quality(fve, difference, l0 / len(x), firing / len(x))
+    return Quality(fve, difference, l0 / len(x), firing.cpu() / len(x))
 
 
 def _variance(x: Float[Tensor, "tokens d"]) -> float:

@@ -115,7 +115,7 @@ def train(
                 tensors, facts = trainer.state()
                 on_disk.save(checkpoint, tensors, facts | {"run": asdict(run)})
     some = watched if watched is not None else torch.cat([next(batches) for _ in range(FIRST)])
-    made = trainer.calibrated(some)
+    made = trainer.calibrated(some).to("cpu")
     run.log.steps = trainer.steps
     run.log.seconds += time.perf_counter() - started
     return made, run.log

@@ -94,6 +94,11 @@ class Trainer:
         self.optimiser.step()
         for parameter in weights:
             parameter.grad = None
+        if self.config.unit_decoder:
+            size = weights.decoder.norm(dim=1).clamp_min(1e-12)
+            weights.decoder.div_(size[:, None])
+            weights.encoder.mul_(size[:, None])
+            weights.encoder_bias.mul_(size)
         self.steps += 1
 
     @property
@@ -172,17 +177,18 @@ class Trainer:
         """The dictionary in raw units as of now, with the running thresholds unless others."""
         by_block = self.thresholds if thresholds is None else thresholds
         sizes = torch.tensor([stop - start for start, stop, _ in self.blocks])
-        each = by_block.cpu().repeat_interleave(sizes).to(self.silent.device)
+        device = self.silent.device
+        each = by_block.to(device).repeat_interleave(sizes.to(device))
         return self.basis.fold(*self.weights, k=self.config.k, threshold=each)
 
     @torch.no_grad()
     def calibrated(self, x: Float[Tensor, "tokens sides d"]) -> Dictionary:
         """With thresholds at which each block's k latents fire per token of ``x`` on average."""
         open_ = self.folded(torch.zeros(len(self.blocks)))
-        norms = self.basis.ranking_norms(self.weights.decoder).cpu()
+        norms = self.basis.ranking_norms(self.weights.decoder)
         kept: list[list[Tensor]] = [[] for _ in self.blocks]
         for part in x.split(2048):
-            scored = open_.encode(part.float().cpu()) * norms
+            scored = open_.encode(part.to(norms.device).float()) * norms
             for strongest, (start, stop, k) in zip(kept, self.blocks, strict=True):
                 block = scored[:, start:stop].flatten()
                 strongest.append(torch.topk(block, min(len(block), 8 * k * len(part))).values)

@@ -125,6 +125,19 @@ def test_held_out_l0_is_k_even_after_short_training(steps: int, ranking: str):
     assert quality(made, heldout).l0 == pytest.approx(CONFIG.k, rel=0.05)
 
 
+def test_unit_decoder_rows_leave_the_function_alone():
+    free, x = _trainer()
+    unit, _ = _trainer(replace(CONFIG, unit_decoder=True))
+    free.step(x, 1e-2)
+    unit.step(x, 1e-2)
+    norms = unit.weights.decoder.norm(dim=1)
+    torch.testing.assert_close(norms, torch.ones(LATENTS))
+    assert (free.weights.decoder.norm(dim=1) - 1).abs().max() > 1e-3
+    one, two = (t.folded(torch.zeros(1)) for t in (free, unit))
+    y = _activations(50, 5)
+    torch.testing.assert_close(one.decode(one.encode(y)), two.decode(two.encode(y)))
+
+
 def test_annealing_starts_wide_and_ends_at_k():
     trainer, x = _trainer(replace(CONFIG, anneal_from=20))
     wide = trainer._extra_k()
