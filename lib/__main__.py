@@ -1,4 +1,4 @@
-"""python -m lib run CONFIG [--out DIR] [--jobs N] | plan CONFIG"""
+"""python -m lib run CONFIG [--out DIR] [--jobs N] | plan CONFIG | convert SOURCE TARGET --to FORMAT"""
 
 import argparse
 import os
@@ -15,11 +15,17 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--jobs", type=int, help="dictionaries trained at once (default: the cores)")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     plan = commands.add_parser("plan", help="what a run would cost, before anything starts")
-    plan.add_argument("config", type=Path)
+    plan.add_argument("config", type=Path, nargs="?")
+    plan.add_argument("--latents", type=int, help="without CONFIG: one dictionary of this size")
+    plan.add_argument("--d", type=int, help="with --latents: width of the activations")
+    plan.add_argument("--sides", type=int, default=2, choices=(1, 2))
+    plan.add_argument("--batch", type=int, default=2048, help="tokens per step")
+    plan.add_argument("--k", type=int, default=32, help="active latents per token")
+    _add_convert(commands)
     chosen = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    return _run(chosen) if chosen.command == "run" else _plan(chosen)
+    return {"run": _run, "plan": _plan, "convert": _convert}[chosen.command](chosen)
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -55,10 +61,43 @@ def _run(chosen: argparse.Namespace) -> int:
 def _plan(chosen: argparse.Namespace) -> int:
     from lib.pipeline import plan
 
+    one = chosen.latents is not None and chosen.d is not None
+    if one == (chosen.config is not None):
+        return _fail("plan needs either a CONFIG, or --latents and --d of one dictionary")
     try:
-        sys.stdout.write(plan.forecast(chosen.config))
+        if one:
+            sizes = {"sides": chosen.sides, "batch": chosen.batch, "k": chosen.k}
+            sys.stdout.write(plan.training(chosen.latents, chosen.d, **sizes))
+        else:
+            sys.stdout.write(plan.forecast(chosen.config))
     except (ValueError, OSError) as error:
         return _fail(error)
+    return 0
+
+
+def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    convert = commands.add_parser("convert", help="dictionaries of other programs, either way")
+    convert.add_argument("source", type=Path, help="folder of a dictionary, or a params.npz")
+    convert.add_argument("target", type=Path, help="a new or empty folder")
+    convert.add_argument("--to", required=True, choices=("ours", "dictionary-learning", "saelens"))
+    convert.add_argument("--k", type=int, help="active latents per token, if the files lack it")
+    convert.add_argument("--input-scale", type=float, help="SAELens: the factor on activations")
+
+
+def _convert(chosen: argparse.Namespace) -> int:
+    from lib.sparse import formats
+
+    try:
+        done = formats.convert(
+            chosen.source, chosen.target, chosen.to, k=chosen.k, input_scale=chosen.input_scale
+        )
+    except (ValueError, OSError) as error:
+        return _fail(error)
+    made = done.dictionary
+    sys.stdout.write(
+        f"read {done.source}: {made.sides} side(s), d {made.d}, {made.latents} latents, k {made.k}, "
+        f"{made.selection}\nwrote {done.note}: {chosen.target}\n"
+    )
     return 0
 
 

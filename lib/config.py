@@ -98,15 +98,18 @@ class Sparse:
     min_tokens_per_latent: int = 50
     batch: int = 2048
     """Tokens per step."""
-    lr: float = 1e-3
-    max_steps: int = 1500
+    lr: float = 4e-3
+    max_steps: int = 1000
     evaluate_every: int = 100
-    flat_gain: float = 0.006
+    flat_gain: float = 0.01
     """Training stops when held-out FVE gains less than this over two evaluations."""
     aux_weight: float = 1 / 32
     dead_after: float = 0.1
     """A latent is dead when it has not fired for this share of the planned training tokens."""
-    difference_weight: float = 2.5
+    basis: Literal["change", "sides"] = "change"
+    """Crosscoder only: train on (sum, difference)/sqrt2 of the sides, or on the sides themselves.
+    The loss is the same at weight 1; Adam, which scales every coordinate apart, is not."""
+    difference_weight: float = 4.0
     """Crosscoder only: weight of (tuned - base)/sqrt2 against (tuned + base)/sqrt2 in the loss.
     1 is the plain loss; above 1 the dictionary sees more of the change (docs/decisions.md)."""
     ranking: Literal["norms", "loss"] = "norms"
@@ -119,8 +122,9 @@ class Sparse:
     """Crosscoder only: share of latents whose two decoders are kept equal (designated shared)."""
     untied_k: int = 0
     """Of the k, how many the untied latents win among themselves; 0 = all latents compete."""
-    anneal_from: int = 0
-    """k at the first step, falling linearly to ``k`` over a tenth of the steps; 0 = no annealing."""
+    anneal_from: int = 64
+    """k at the first step, falling linearly to ``k`` over a tenth of the steps; 0 = no annealing.
+    Without it most latents of a short training die early and are revived slowly."""
     replicas: int = 2
     """Further crosscoders per depth, with other seeds: which latents are found again?"""
     seed: int = 0
@@ -134,6 +138,12 @@ class Sparse:
         _check(0 <= self.tied < 1, "tied", self.tied, "in 0..1, below 1")
         _check(0 <= self.untied_k < self.k, "untied_k", self.untied_k, "in 0..k, below k")
         _check(not self.untied_k or self.tied > 0, "untied_k", self.untied_k, "0 unless `tied` > 0")
+        _check(
+            self.basis == "change" or (self.difference_weight == 1 and not self.tied),
+            "basis",
+            self.basis,
+            "change unless `difference_weight` is 1 and `tied` is 0",
+        )
         _check(self.anneal_from >= 0, "anneal_from", self.anneal_from, "at least 0")
         _check(self.replicas >= 0, "replicas", self.replicas, "at least 0")
 

@@ -60,17 +60,26 @@ class Basis:
     difference_weight: float = 1.0
     ranking: Literal["norms", "loss"] = "norms"
     """What latents compete by; see ``Sparse.ranking``."""
+    rotated: bool = True
+    """False = train on the sides themselves; the weight is then 1."""
 
     @property
     def matrix(self) -> Float[Tensor, "sides sides"]:
-        if self.sides == 1:
-            return torch.ones(1, 1)
+        if self.sides == 1 or not self.rotated:
+            return torch.eye(self.sides)
         w = self.difference_weight
         return torch.tensor([[1.0, 1.0], [-w, w]]) / 2**0.5
 
     @property
     def inverse(self) -> Float[Tensor, "sides sides"]:
         return torch.linalg.inv(self.matrix.double()).float()
+
+    def equal_sides(
+        self, directions: Float[Tensor, "latents d"]
+    ) -> Float[Tensor, "latents wide"]:
+        """Rows in training space that are these directions on every side, up to one scale."""
+        sides = directions[:, None].expand(-1, self.sides, -1)
+        return self.mix(self.matrix, sides).flatten(1)
 
     def forward(self, x: Float[Tensor, "tokens sides d"]) -> Float[Tensor, "tokens wide"]:
         """Raw activations to flat training space; wide = sides * d."""

@@ -154,7 +154,7 @@ class _Run:
 def _trainer(first: list[Tensor], config: Sparse, latents: int, normaliser: Normaliser) -> Trainer:
     sides, d = first[0].shape[1:]
     weight = config.difference_weight if sides == 2 else 1.0
-    basis = Basis(normaliser, sides, weight, config.ranking)
+    basis = Basis(normaliser, sides, weight, config.ranking, config.basis == "change")
     return Trainer(basis, d, latents, config, first[0].device)
 
 

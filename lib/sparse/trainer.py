@@ -48,7 +48,10 @@ class Trainer:
     ) -> None:
         self.basis, self.config, self.d = basis, config, d
         self.fixed = device.type != "cpu" if fixed is None else fixed
-        start = _directions(basis.sides, d, latents, config.seed).to(device)
+        # Both raw sides start equal, so identical models stay identical (symmetric gradients).
+        generator = torch.Generator().manual_seed(config.seed)
+        start = basis.equal_sides(torch.randn(latents, d, generator=generator))
+        start = torch.nn.functional.normalize(start, dim=1).to(device)
         self.weights = Weights(
             encoder=start.clone(),
             encoder_bias=torch.zeros(latents, device=device),
@@ -231,13 +234,6 @@ class Trainer:
         self.thresholds = tensors["thresholds"].to(device)
         self.silent, self.loss = tensors["silent"].to(device), tensors["loss"].to(device)
         self.steps, self.guess = facts["steps"], list(facts["guess"])
-
-
-def _directions(sides: int, d: int, latents: int, seed: int) -> Float[Tensor, "latents wide"]:
-    """Unit rows with both raw sides equal, so that identical models stay exactly identical."""
-    made = torch.zeros(latents, sides, d)
-    made[:, 0] = torch.randn(latents, d, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(made.flatten(1), dim=1)
 
 
 def _blocks(config: Sparse, latents: int, sides: int) -> list[tuple[int, int, int]]:

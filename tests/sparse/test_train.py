@@ -1,5 +1,7 @@
 """Training: planted features, exact symmetry, folding, calibration, errors."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -59,9 +61,11 @@ def test_tuned_only_features_get_tuned_only_latents(planted: tuple[Dictionary, t
     assert 4 <= int(exclusive.sum()) <= 6
 
 
-def test_identical_sides_stay_exactly_identical():
+@pytest.mark.parametrize("basis", ["change", "sides"])
+def test_identical_sides_stay_exactly_identical(basis: str):
     x = _planted(2048, 3)
-    made, _ = train(_batches(x[:, :1].expand(-1, 2, -1)), CONFIG, latents=48)
+    config = replace(CONFIG, basis=basis, difference_weight=1.0)
+    made, _ = train(_batches(x[:, :1].expand(-1, 2, -1)), config, latents=48)
     torch.testing.assert_close(made.decoder[:, 0], made.decoder[:, 1], atol=1e-6, rtol=0)
     assert quality(made, x[:, :1].expand(-1, 2, -1)).fve_difference is None
 
@@ -103,6 +107,14 @@ def test_folding_gives_the_same_reconstruction_in_raw_units():
     torch.testing.assert_close(folded.encode(x), codes, atol=1e-4, rtol=1e-4)
     expected = basis.backward(codes @ decoder + out)
     torch.testing.assert_close(folded.decode(codes), expected, atol=1e-3, rtol=1e-4)
+
+
+def test_the_basis_of_the_sides_is_the_normalised_sides():
+    x = _planted(64, 7) + 2
+    basis = Basis(Normaliser.estimate([x]), 2, rotated=False)
+    scaled = (x - basis.normaliser.mean) / basis.normaliser.scale
+    torch.testing.assert_close(basis.forward(x), scaled.flatten(1))
+    torch.testing.assert_close(basis.backward(basis.forward(x)), x, atol=1e-5, rtol=1e-5)
 
 
 def test_basis_round_trip_and_plain_loss_at_weight_one():
