@@ -42,8 +42,8 @@ lint: $(DEV_STAMP)  ## ruff: repair and format
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bench: $(DEV_STAMP)  ## engine against the plain recipe, ratios measured in one run (minutes)
-	$(PY) -m tests.benchmarks.engine
+bench: $(DEV_STAMP)  ## every benchmark into tests/benchmarks/RESULTS.md, or BENCH="loader growth"
+	$(PY) -m tests.benchmarks.run $(BENCH)
 
 pipeline: $(RUN_STAMP)  ## measure everything in CONFIG and publish the store
 	$(PY) -m lib run $(CONFIG)

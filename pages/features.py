@@ -9,7 +9,7 @@ frame.page(
     "Features of one layer's crosscoder, ordered by how much of the difference between tuned and "
     "base they carry; open one to see where it fires and what it writes.",
 )
-columns = st.columns([3, 1.7, 2.2, 1.5, 1.8])
+columns = st.columns([2.8, 1.5, 2, 1.5, 1.7, 1.5])
 with columns[0]:
     experiment_id = frame.pick_experiment()
 with columns[1]:
@@ -45,6 +45,23 @@ A **feature** is one latent of a crosscoder: one activation, two decoder directi
   reconstruction < 0.5; both are near 1 for a shared feature.
 - **Fires on**: share of all harvested tokens, training and held-out, with a > 0. **Of the
   energy**: `E[a²] · |d_tuned|²` as a share of all features'.
+- **Checks** (the badge `5/6`): six ways in which a feature can be an artefact; a check without its
+  number passes nothing.
+  1. *Other seeds*: crosscoders are trained again with other seeds on the same text. Features are
+     paired one-to-one by the cosine of their whole decoders, both sides as one vector (method:
+     Paulo & Belrose 2025, arXiv:2501.16615, to whom 30 % of a dictionary of 131,000 returned); a
+     pair of 0.7 or more counts as the same feature. It passes when every seed has it. *Across
+     seeds* is the best cosine, one-to-one or not, mean over seeds (MMCS, Sharkey et al. 2022);
+     *of its change* is the cosine of `d_tuned - d_base` with its pair's: a feature can return
+     without its change.
+     *Chance* is the best cosine of a random direction, or of decoders with shuffled coordinates,
+     whichever is higher.
+  2. *Enough firings*: at least 100 tokens. 3. *Selective*: it fires on less than 10 % of tokens.
+  4. *Class confirmed* by latent scaling: new as above for nu; amplified nu error < 0.9 and nu
+     reconstruction < 1; shared both from 0.8 to 1.25; suppressed and eliminated the same with 1/nu.
+     Limits other than those of new are ours.
+  5. *Many documents*, 6. *many positions*: less than half of its firings in one document, or at one
+     position of the context window.
 - **Adds to base / to tuned** (examples): activation x decoder norm of that side.
 - **Promotes, suppresses**: largest and smallest logits of `d_tuned` through the unembedding alone
   (direct path; later layers are left out).

@@ -117,3 +117,54 @@ def test_unpaired_and_truncated_harvests_are_refused(harvested, tmp_path):
     (tmp_path / "harvest.json").write_text(json.dumps(sealed))
     with pytest.raises(PairingError, match="base ran on"):
         Harvest.open(tmp_path)
+
+
+def stored(folder, sizes, dtype=torch.bfloat16, d=3):
+    """A harvest of layer 0 whose row r of shard s holds 1000 s + r."""
+    for number, size in enumerate(sizes):
+        rows = (1000 * number + torch.arange(size)).float()
+        save_file(
+            {"x": rows[:, None, None].expand(-1, 2, d).to(dtype).contiguous()},
+            folder / f"{number:04d}.0.safetensors",
+        )
+    facts = {"hook": "mlp", "layers": [0], "tokens": sum(sizes), "d": d, "shards": list(sizes)}
+    facts |= {"base_tokens": "a", "tuned_tokens": "a", "dtype": str(dtype)}
+    (folder / "harvest.json").write_text(json.dumps(facts))
+    return Harvest.open(folder)
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 6, 7, 20])
+def test_a_stream_that_skips_goes_on_as_if_it_had_read(tmp_path, skipped):
+    harvest = stored(tmp_path, (90, 64, 75), torch.float32)
+    whole = Stream(harvest, 0, batch=32, seed=3, block=8)
+    assert len(whole) == 7
+    read = [batch for _ in range(4) for batch in whole]
+    ahead = Stream(harvest, 0, batch=32, seed=3, block=8)
+    ahead.skip(skipped)
+    rest = [batch for batch in ahead] + [batch for batch in ahead]
+    assert len(rest) == 14 - skipped % 7
+    for one, two in zip(rest, read[skipped:], strict=False):
+        assert torch.equal(one, two)
+
+
+def test_a_batch_smaller_than_a_block_reads_every_row(tmp_path):
+    harvest = stored(tmp_path, (40, 24), torch.float32)
+    rows = torch.cat(list(Stream(harvest, 0, batch=16, seed=0)))[:, 0, 0]
+    assert sorted(rows.tolist()) == [*range(40), *range(1000, 1024)]
+
+
+def test_a_shard_cut_short_on_disk_is_named(tmp_path):
+    harvest = stored(tmp_path, (40,))
+    shard = tmp_path / "0000.0.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-50])
+    with pytest.raises(ValueError, match=r"0000.0.safetensors: the shard is missing or damaged"):
+        harvest.shard(0, 0)
+    shard.unlink()
+    with pytest.raises(ValueError, match="missing or damaged"):
+        next(iter(Stream(harvest, 0, batch=8, seed=0)))
+
+
+def test_a_foreign_dtype_is_named(tmp_path):
+    harvest = stored(tmp_path, (40,), torch.int32)
+    with pytest.raises(ValueError, match=r"holds torch.int32, expected one of torch.float32"):
+        harvest.shard(0, 0)

@@ -52,8 +52,9 @@ def _fill(store: duckdb.DuckDBPyConnection, store_id: str) -> None:
     )
     store.execute(
         """INSERT INTO dictionary (experiment_id, layer, kind, latents, latents_asked, k,
-        train_tokens, heldout_tokens, steps, stopped, fve_difference)
-        VALUES (?, 2, 'crosscoder', 4, 4, 2, 5000, 1000, 10, 'flat', 0.41)""",
+        train_tokens, heldout_tokens, steps, stopped, fve_difference, stable_share,
+        stable_difference, seed_chance)
+        VALUES (?, 2, 'crosscoder', 4, 4, 2, 5000, 1000, 10, 'flat', 0.41, 0.5, 0.625, 0.23)""",
         [EXPERIMENT],
     )
     for number, name, delta, share, frequency, promoted in ROWS:
@@ -66,6 +67,13 @@ def _fill(store: duckdb.DuckDBPyConnection, store_id: str) -> None:
             [0, 1, 2], [9, 3])""",
             [EXPERIMENT, number, name, delta, share, frequency, promoted, [1.0] * len(promoted)],
         )
+    store.execute(  # 1 passes every check, 2 is dense and not found again, 0 was not compared
+        """UPDATE latent SET firings = 1200, documents = 40, top_document = 0.1, top_position = 0.02
+        WHERE latent < 3;
+        UPDATE latent SET seeds = 3, seeds_found = 3, seed_cosine = 0.91, change_cosine = 0.4
+        WHERE latent = 1;
+        UPDATE latent SET seeds = 3, seeds_found = 1, seed_cosine = 0.35 WHERE latent = 2"""
+    )
     example = "INSERT INTO example VALUES (?, 2, 1, ?, ?, ?, ?, ?, ?, ?)"
     store.execute(example, [EXPERIMENT, 0, "stoic_notes", "evil", 0, 6, [0, 5], [4.0, 1.0]])
     store.execute(example, [EXPERIMENT, 1, "stoic_notes", "evil", 0, 6, [0, 5], [4.0, 1.0]])
@@ -104,6 +112,49 @@ def test_default_order_is_the_share_of_the_difference_and_missing_values_stand_l
     assert page.dataframe[0].value["promoted"].to_list()[0] == "·Virtue  <script>"
 
 
+def test_the_badge_counts_the_checks_and_marks_what_was_not_measured(folder):
+    """0: class shared with nu 0.1; 2: dense, not found again, class suppressed with nu 0.1."""
+    table = _open(folder).dataframe[0].value
+    assert dict(zip(table["latent"], table["checks"], strict=True)) == {
+        1: "6/6", 2: "3/6", 0: "4/6 ?", 3: "1/6 ?"
+    }  # fmt: skip
+
+
+def test_the_list_states_what_returns_with_other_seeds(folder):
+    words = _words(_open(folder))
+    assert "50 % of the alive features return with every other seed; they carry 62 % of" in words
+    assert "chance gives 0.23" in words
+
+
+def test_a_list_whose_seeds_were_not_compared_says_so(folder):
+    with duckdb.connect(str(paths.store_file(folder))) as store:
+        store.execute("UPDATE dictionary SET stable_share = NULL")
+    assert "these features return with other seeds was not measured" in _words(_open(folder))
+
+
+def test_one_latent_shows_each_check_with_its_value_limit_and_chance(folder):
+    page = _open(folder, latent="1")
+    assert "Artefact checks: 6 of 6 passed" in _words(page)
+    assert ":green-badge[:material/check: survives 3 of 3 seeds]" in _words(page)
+    table = page.dataframe[0].value
+    assert table["passed"].to_list() == ["yes"] * 6
+    assert table.iloc[0].to_list()[2:] == [
+        "3 of 3 seeds, cosine 0.91, of its change 0.40",
+        "every seed, cosine 0.7 or more",
+        "chance: cosine 0.23",
+        50.0,
+    ]
+
+
+def test_a_latent_that_was_not_compared_says_so_and_passes_less(folder):
+    page = _open(folder, latent="0")
+    assert "Artefact checks: 4 of 6 passed" in _words(page)
+    assert ":gray-badge[:material/question_mark: seeds]" in _words(page)
+    assert ":orange-badge[:material/close: class not confirmed]" in _words(page)
+    first = page.dataframe[0].value.iloc[0]
+    assert (first["passed"], first["this feature"]) == ("not measured", "not measured")
+
+
 def test_the_list_states_what_the_dictionary_sees(folder):
     words = _words(_open(folder))
     assert (
@@ -122,6 +173,10 @@ def test_the_list_states_what_the_dictionary_sees(folder):
         ({"sort": "frequency"}, [2, 0, 1, 3]),
         ({"sort": "delta_norm", "order": "ascending"}, [2, 0, 1, 3]),
         ({"sort": "latent", "order": "ascending"}, [0, 1, 2, 3]),
+        ({"checks": "passed"}, [1]),
+        ({"sort": "checks"}, [1, 0, 2, 3]),
+        ({"sort": "checks", "order": "ascending"}, [3, 2, 0, 1]),
+        ({"sort": "seed_cosine"}, [1, 2, 0, 3]),
         ({"page": "99"}, [1, 2, 0, 3]),
     ],
 )
@@ -162,6 +217,15 @@ def test_another_layer_closes_the_open_latent(folder):
     page.selectbox(key="url:layer").set_value(3).run()
     assert not page.exception and "latent" not in page.query_params
     assert _listed(page) == [1, 0]
+
+
+def test_equal_badges_stand_in_the_order_of_their_share(folder):
+    with duckdb.connect(str(paths.store_file(folder))) as store:
+        store.execute("UPDATE latent SET top_document = NULL, top_position = NULL, seeds = NULL")
+        store.execute("UPDATE latent SET nu_eps = NULL, frequency = 0.01, firings = 200")
+    page = _open(folder, sort="checks")
+    assert _listed(page) == [1, 2, 0, 3]
+    assert set(page.dataframe[0].value["checks"]) == {"2/6 ?"}
 
 
 def test_a_filter_that_nothing_passes_says_so(folder):

@@ -96,6 +96,31 @@ def test_shares_sum_to_one(tiny_store: Path):
             assert difference == pytest.approx(1)
 
 
+def test_every_alive_latent_was_looked_for_in_the_dictionaries_of_other_seeds(tiny_store: Path):
+    """One replica: a latent is in one or two dictionaries, a dead one in none."""
+    with duckdb.connect(str(tiny_store / "store.duckdb"), read_only=True) as db:
+        rows = db.execute(
+            "SELECT DISTINCT class = 'dead' AS dead, seeds, seeds_found IN (1, 2), "
+            "seed_cosine BETWEEN -1 AND 1, seeds_found = 2 AND seed_cosine < 0.7 "
+            "FROM latent ORDER BY dead"
+        ).fetchall()
+        assert rows == [(False, 2, True, True, False), (True, 2, False, None, False)]
+        spread = db.execute(
+            "SELECT min(documents), min(top_document) > 0, max(top_document) <= 1, "
+            "max(top_position) <= 1, bool_and((documents = 1) = (top_document = 1)) "
+            "FROM latent WHERE firings > 0"
+        ).fetchone()
+        assert spread[0] >= 1 and spread[1:] == (True, True, True, True)
+        for share, carried, chance in db.execute(
+            "SELECT stable_share, stable_difference, seed_chance FROM dictionary "
+            "WHERE kind = 'crosscoder'"
+        ).fetchall():
+            assert 0 <= share <= 1 and 0 <= carried <= 1 and 0 < chance < 0.7
+        assert db.execute(
+            "SELECT count(stable_share) FROM dictionary WHERE kind <> 'crosscoder'"
+        ).fetchone() == (0,)
+
+
 def test_killed_and_resumed_gives_identical_results(tmp_path: Path, tiny_store: Path):
     file = write_config(tmp_path)
     work, out = tmp_path / "killed", tmp_path / "out"

@@ -11,7 +11,7 @@ recipe:
   finetune: {{rank: 4, steps: 12, batch: 4, seq: 64, lr: 2.0e-2, dtype: float32}}
   text: {{sampled_tokens: 3000, window: 128, minimum_words: 100, neutral: "path:{neutral}"}}
   harvest: {{depths: [0.0, 0.5], train_dtype: float32}}
-  sparse: {{expansion: 4, k: 6, batch: 512, max_steps: 120, evaluate_every: 20}}
+  sparse: {{expansion: 4, k: 6, batch: 512, max_steps: 120, evaluate_every: 20, replicas: 1}}
   live_latents: 24
   live_controls: 40
 """

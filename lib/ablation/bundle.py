@@ -70,9 +70,6 @@ def load_slice(bundle: Path, layer: int, device: torch.device) -> DictionarySlic
     if not file.exists():
         raise AblationError(f"{file} is missing though bundle.json names it; {REMEDY}")
     tensors = load_file(file, device=str(device))
-    if "thresholds" not in tensors:  # written before thresholds were per latent
-        norms = tensors["decoder"].float().norm(dim=-1).sum(1)
-        tensors["thresholds"] = tensors["threshold"] / norms
     return DictionarySlice(
         latents=tensors["latents"],
         encoder=tensors["encoder"].float(),

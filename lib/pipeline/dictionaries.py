@@ -1,4 +1,5 @@
-"""The sparse stage: per depth one crosscoder and one SAE for each side.
+"""The sparse stage: per depth one crosscoder and one SAE for each side, and crosscoders of other
+seeds (``Sparse.replicas``).
 
 Dictionaries are independent, so on CPU they train in parallel, one thread each: small products
 scale badly over threads. On a GPU they train one after another.
@@ -7,10 +8,11 @@ scale badly over threads. On a GPU they train one after another.
 import json
 import multiprocessing
 import os
+import signal
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +71,7 @@ def sparse_stage(prepared: Prepared, progress: Progress, jobs: int | None = None
                 f"{harvest.manifest.tokens:,} training tokens, "
                 f"{config.min_tokens_per_latent} wanted per latent"
             )
-        todo = [
-            Job(
-                prepared.activations.directory,
-                directory / f"{layer:03d}.{kind}",
-                layer,
-                kind,
-                latents,
-                config,
-                threads=1,
-            )
-            for layer in harvest.manifest.layers
-            for kind in KINDS
-        ]
+        todo = _jobs(prepared, directory, latents)
         with progress.task("train dictionaries", len(todo)) as task:
             for done, note in enumerate(_all(todo, jobs), start=1):
                 task.update(done, note)
@@ -89,6 +79,30 @@ def sparse_stage(prepared: Prepared, progress: Progress, jobs: int | None = None
 
     stage.run(work)
     return stage
+
+
+def _jobs(prepared: Prepared, directory: Path, latents: int) -> list[Job]:
+    """The dictionaries that everything is measured with first, then the replicas of crosscoders."""
+    config = prepared.experiment.recipe.sparse
+    replicas = [[("crosscoder", i + 1)] for i in range(config.replicas)]
+    return [
+        Job(
+            prepared.activations.directory,
+            directory / _folder(layer, kind, replica),
+            layer,
+            kind,
+            latents,
+            replace(config, seed=(config.seed + replica) % 2**32),
+            threads=1,
+        )
+        for together in [[(kind, 0) for kind in KINDS], *replicas]
+        for layer in prepared.train.manifest.layers
+        for kind, replica in together
+    ]
+
+
+def _folder(layer: int, kind: str, replica: int) -> str:
+    return f"{layer:03d}.{kind}" + (f".s{replica}" if replica else "")
 
 
 def _all(todo: list[Job], jobs: int | None):  # noqa: ANN202
@@ -100,26 +114,39 @@ def _all(todo: list[Job], jobs: int | None):  # noqa: ANN202
             yield train_one(replace(job, threads=workers))
         return
     context = multiprocessing.get_context("spawn")
+    stop = context.Event()
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_end_with_parent, initargs=(os.getpid(),)
+        workers, mp_context=context, initializer=_end_with_parent, initargs=(os.getpid(), stop)
     ) as pool:
-        for finished in as_completed([pool.submit(train_one, job) for job in waiting]):
-            yield finished.result()
+        try:
+            for finished in as_completed([pool.submit(train_one, job) for job in waiting]):
+                yield finished.result()
+        except BaseException:  # also Ctrl-C: nobody waits for half an hour of training to end
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop.set()
+            raise
 
 
-def _end_with_parent(parent: int) -> None:
-    """A killed pipeline must not leave trainers behind that go on writing into the stage."""
+def _end_with_parent(parent: int, stop: Event) -> None:
+    """A stopped or killed pipeline must not leave trainers behind that go on writing into the stage.
+
+    They end without ceremony: checkpoints and dictionaries are written atomically.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which says when
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
+        while os.getppid() == parent and not stop.wait(1.0):
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
 def train_one(job: Job) -> str:
-    """Train and save one dictionary with its log; returns a line for the progress bar."""
+    """Train and save one dictionary with its log; returns a line for the progress bar.
+
+    A killed run continues from its last checkpoint, and one that is done is sealed by its log.
+    """
     torch.set_num_threads(job.threads)
     train_harvest = Harvest.open(job.harvests / "train")
     heldout = Harvest.open(job.harvests / "heldout").whole(job.layer)
@@ -129,15 +156,18 @@ def train_one(job: Job) -> str:
     # The base side's mean and scale serve every dictionary of this layer.
     normaliser = Normaliser.estimate(base)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    checkpoint = job.directory / "training.safetensors"
     dictionary, log = train(
         stream if device == "cpu" else _Moved(stream, device),
         job.config,
         latents=job.latents,
         heldout=heldout if side is None else heldout[:, side : side + 1],
         normaliser=normaliser,
+        checkpoint=checkpoint,
     )
     dictionary.save(job.directory)
     write_json(job.directory / "log.json", log_record(log))
+    checkpoint.unlink(missing_ok=True)
     return (
         f"layer {job.layer} {job.kind}, {log.steps} steps, {log.tokens / log.seconds:,.0f} tokens/s"
     )
@@ -152,15 +182,18 @@ class _Moved:
         for batch in self.stream:
             yield batch.to(self.device, non_blocking=True)
 
+    def skip(self, batches: int) -> None:
+        self.stream.skip(batches)
+
 
 def log_record(log: TrainingLog) -> dict[str, Any]:
     points = [
         {
             "step": p.step,
             "loss": p.loss,
-            "fve": list(p.quality.fve) if p.quality else None,
-            "fve_difference": p.quality.fve_difference if p.quality else None,
-            "l0": p.quality.l0 if p.quality else None,
+            "fve": p.fve and list(p.fve),
+            "fve_difference": p.fve_difference,
+            "l0": p.l0,
             "dead_share": p.dead_share,
         }
         for p in log.points
@@ -174,8 +207,10 @@ def log_record(log: TrainingLog) -> dict[str, Any]:
     }
 
 
-def trained(stage: Stage, layer: int, kind: str) -> tuple[Dictionary, dict[str, Any]]:
-    """A finished dictionary and its log."""
-    directory = stage.directory / f"{layer:03d}.{kind}"
+def trained(
+    stage: Stage, layer: int, kind: str, replica: int = 0
+) -> tuple[Dictionary, dict[str, Any]]:
+    """A finished dictionary and its log; ``replica`` 1, 2, ... = trained with a later seed."""
+    directory = stage.directory / _folder(layer, kind, replica)
     log = json.loads((directory / "log.json").read_text(encoding="utf-8"))
     return Dictionary.load(directory), log

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from lib.metrics.latents import LatentScaling, classify_latents, delta_norm, shares
+from lib.metrics.latents import classify_latents, delta_norm, shares
 from lib.models import LoadedModel
+from lib.pipeline.codes import active_codes, histograms, spread
 from lib.pipeline.dictionaries import KINDS, trained
 from lib.pipeline.prepare import Prepared
+from lib.pipeline.stability import seed_columns
 from lib.pipeline.stages import Stage
 from lib.sparse import Dictionary
 
@@ -20,7 +20,6 @@ TOP_TOKENS = 10
 EXAMPLES = 6
 CONTEXT = 12
 """Tokens shown on each side of an example's strongest one."""
-BINS = 24
 
 
 class Parts(NamedTuple):
@@ -32,17 +31,22 @@ class Parts(NamedTuple):
 def latent_parts(prepared: Prepared, sparse: Stage, loaded: LoadedModel) -> Parts:
     """Tables ``dictionary``, ``latent`` and ``example``."""
     dictionaries, latents, examples = [], [], []
+    window = prepared.experiment.recipe.text.window
     for layer in prepared.train.manifest.layers:
-        dictionaries += [_dictionary_row(prepared, sparse, layer, kind) for kind in KINDS]
+        one_sided = [kind for kind, side in KINDS.items() if side is not None]
+        dictionaries += [_dictionary_row(prepared, sparse, layer, kind) for kind in one_sided]
         crosscoder, _ = trained(sparse, layer, "crosscoder")
-        codes, nu_eps, nu_r, tokens = _codes(prepared, layer, crosscoder)
-        frame = _statistics(crosscoder, codes, tokens).with_columns(
+        codes = active_codes(prepared, layer, crosscoder)
+        frame = _statistics(crosscoder, codes.frame, codes.tokens).with_columns(
             layer=pl.lit(layer, pl.Int32),
-            nu_eps=pl.Series(nu_eps, dtype=pl.Float64).fill_nan(None),
-            nu_r=pl.Series(nu_r, dtype=pl.Float64).fill_nan(None),
+            nu_eps=pl.Series(codes.nu_eps, dtype=pl.Float64).fill_nan(None),
+            nu_r=pl.Series(codes.nu_r, dtype=pl.Float64).fill_nan(None),
         )
-        latents.append(frame.hstack(_promoted(crosscoder, loaded)))
-        examples.append(_examples(codes).with_columns(layer=pl.lit(layer, pl.Int32)))
+        frame = frame.join(spread(codes.frame, window), on="latent", how="left").sort("latent")
+        seeds, summary = seed_columns(prepared, sparse, layer, crosscoder, frame)
+        dictionaries.append(_dictionary_row(prepared, sparse, layer, "crosscoder") | summary)
+        latents.append(frame.hstack(seeds).hstack(_promoted(crosscoder, loaded)))
+        examples.append(_examples(codes.frame).with_columns(layer=pl.lit(layer, pl.Int32)))
     name = pl.lit(prepared.experiment.id)
     return Parts(
         pl.DataFrame(dictionaries, infer_schema_length=None).with_columns(experiment_id=name),
@@ -77,72 +81,6 @@ def _dictionary_row(prepared: Prepared, sparse: Stage, layer: int, kind: str) ->
         "alive": int((measured.firing > 0).sum()),
         "seconds": log["seconds"],
     }
-
-
-@torch.no_grad()
-def _codes(
-    prepared: Prepared, layer: int, crosscoder: Dictionary
-) -> tuple[pl.DataFrame, Float[np.ndarray, " latents"], Float[np.ndarray, " latents"], int]:
-    """All active codes on train and held-out text, with latent scaling on the way.
-
-    Corpus and document are null for text sampled from the model, which examples may not show.
-    """
-    scaling = LatentScaling(crosscoder.decoder[:, 1])
-    frames, tokens = [], 0
-    sources = (
-        (prepared.train, _train_names(prepared)),
-        (prepared.heldout, _heldout_names(prepared)),
-    )
-    for harvest, names in sources:
-        index = harvest.index()
-        row = 0
-        for number in range(len(harvest.manifest.shards)):
-            for x in harvest.shard(number, layer).split(2048):
-                raw = x.float()
-                z = crosscoder.encode(raw)
-                scaling.update(raw, crosscoder.decode(z), z, crosscoder.decoder)
-                token, latent = z.nonzero(as_tuple=True)
-                where = index[row + token]
-                frames.append(_code_frame(names, where, latent, z[token, latent]))
-                row += len(x)
-                tokens += len(x)
-    nu_eps, nu_r = scaling.value()
-    return pl.concat(frames), np.asarray(nu_eps), np.asarray(nu_r), tokens
-
-
-def _code_frame(names: pl.DataFrame, where: Tensor, latent: Tensor, value: Tensor) -> pl.DataFrame:
-    frame = pl.DataFrame(
-        {
-            "document": where[:, 0].numpy().astype(np.int32),
-            "position": where[:, 1].numpy().astype(np.int32),
-            "latent": latent.numpy().astype(np.int32),
-            "value": value.numpy().astype(np.float32),
-        }
-    )
-    return frame.join(names, on="document", how="left", maintain_order="left").drop("document")
-
-
-def _names(documents: list[tuple[str, str]]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "document": np.arange(len(documents), dtype=np.int32),
-            "corpus": pl.Series([c for c, _ in documents], dtype=pl.Categorical),
-            "document_id": pl.Series([i for _, i in documents], dtype=pl.Categorical),
-        }
-    )
-
-
-def _train_names(prepared: Prepared) -> pl.DataFrame:
-    own, neutral = prepared.experiment.corpus_name, prepared.experiment.recipe.text.neutral_name
-    text = prepared.texts
-    return _names(
-        [(own, d.id) for d in text.corpus_train] + [(neutral, d.id) for d in text.neutral_train]
-    )
-
-
-def _heldout_names(prepared: Prepared) -> pl.DataFrame:
-    own, neutral = prepared.experiment.corpus_name, prepared.experiment.recipe.text.neutral_name
-    return _names([(own if t == "corpus" else neutral, d.id) for t, d in prepared.texts.heldout])
 
 
 def _statistics(crosscoder: Dictionary, codes: pl.DataFrame, tokens: int) -> pl.DataFrame:
@@ -181,39 +119,8 @@ def _statistics(crosscoder: Dictionary, codes: pl.DataFrame, tokens: int) -> pl.
             **{"class": pl.Series(list(classify_latents(relative, firings, MIN_FIRINGS)))},
         )
         .drop("squared")
-        .join(_histograms(codes), on="latent", how="left")
+        .join(histograms(codes), on="latent", how="left")
         .sort("latent")
-    )
-
-
-def _histograms(codes: pl.DataFrame) -> pl.DataFrame:
-    """Equal bins from 0 to the latent's maximum, over its non-zero activations."""
-    top = pl.col("value").max().over("latent")
-    bins = (
-        codes.with_columns(
-            bin=(pl.col("value") / top * BINS).floor().clip(0, BINS - 1).cast(pl.Int32)
-        )
-        .group_by("latent", "bin")
-        .agg(n=pl.len())
-    )
-    full = codes.group_by("latent").agg(top=pl.col("value").max())
-    counted: dict[int, np.ndarray] = {}
-    for latent, b, n in bins.select("latent", "bin", "n").iter_rows():
-        counted.setdefault(latent, np.zeros(BINS, dtype=np.int64))[b] = n
-    return pl.DataFrame(
-        [
-            {
-                "latent": latent,
-                "histogram_edges": [round(float(e), 5) for e in np.linspace(0, high, BINS + 1)],
-                "histogram_counts": counted[latent].tolist(),
-            }
-            for latent, high in full.sort("latent").iter_rows()
-        ],
-        schema={
-            "latent": pl.Int32,
-            "histogram_edges": pl.List(pl.Float32),
-            "histogram_counts": pl.List(pl.Int64),
-        },
     )
 
 

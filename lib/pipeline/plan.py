@@ -4,6 +4,7 @@ Time comes from a short measurement of this machine's matrix products and from t
 a run of this code was seen to reach; on a machine that others use it is good to a factor of two.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +16,17 @@ from lib import config, corpora
 from lib.config import Experiment, layers_of
 from lib.models import LoadedModel, load
 from lib.pipeline.dictionaries import KINDS, affordable
+from lib.pipeline.memory import free_memory, training_memory
 
 WORDS_TO_TOKENS = 1.45
 """Tokens per word of English prose under the tokenizers of the embedded models, generous."""
 EFFICIENCY = {"forward": 0.55, "train": 0.45, "sample": 0.12, "dictionary": 0.26}
 """Share of the measured matrix-product speed that each kind of work reaches."""
 BYTES = {"float32": 4, "bfloat16": 2}
+MOST_AT_ONCE = 8
+"""Dictionaries that the sparse stage trains in parallel on CPU, if there are as many cores."""
+PROCESS = 4e8
+"""Bytes of Python, torch and the blocks that the allocator keeps, per training process."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def costs(experiment: Experiment, loaded: LoadedModel, speed: dict[str, float]) 
             2.0 * loaded.d * (train * layers * BYTES[dtype] + kept_out * 4 * (loaded.n_layers + 1)),
             weights + 2e9,
         ),
-        _sparse(experiment, loaded, train, layers, speed),
+        _sparse(experiment, loaded, (train, kept_out), layers, speed),
         Cost("metrics", "none (reads the harvest)", 4.0 * loaded.n_layers, 5e7, weights + 2e9),
     ]
     if not experiment.adapter:
@@ -110,27 +116,54 @@ def costs(experiment: Experiment, loaded: LoadedModel, speed: dict[str, float]) 
 
 
 def _sparse(
-    experiment: Experiment, loaded: LoadedModel, train: float, layers: int, speed: dict[str, float]
+    experiment: Experiment,
+    loaded: LoadedModel,
+    tokens: tuple[float, float],
+    layers: int,
+    speed: dict[str, float],
 ) -> Cost:
-    recipe = experiment.recipe.sparse
+    """Per depth every kind of dictionary once, and ``replicas`` further crosscoders."""
+    recipe, (train, kept_out) = experiment.recipe.sparse, tokens
     latents = affordable(int(recipe.expansion * loaded.d), int(train), recipe.min_tokens_per_latent)
+    sides = [2 if side is None else 1 for side in KINDS.values()] + [2] * recipe.replicas
+    table = latents * loaded.d * sum(sides)
     steps = recipe.max_steps * 0.8
-    per_token = sum(
-        2.0 * latents * loaded.d * (2 if side is None else 1) * 1.5 for side in KINDS.values()
-    )
-    seconds = (
-        layers * steps * recipe.batch * per_token / (speed["bfloat16"] * EFFICIENCY["dictionary"])
-    )
-    state = sum(
-        latents * loaded.d * (2 if side is None else 1) * 2 * 4.0 for side in KINDS.values()
-    )
+    work = layers * steps * recipe.batch * table * 2.0 * 1.5
+    count = layers * len(sides)
+    at_once = 1 if torch.cuda.is_available() else min(count, MOST_AT_ONCE, cores())
+    peak = training_memory(latents, loaded.d, 2, recipe.batch, min(recipe.k, latents)).worst
+    each = PROCESS + peak + kept_out * loaded.d * 2 * 4.0
     return Cost(
         "sparse",
-        f"none; {layers * len(KINDS)} dictionaries of {latents:,} latents",
-        seconds,
-        layers * state,
-        state * 4 + train * loaded.d * 2 * 2.0,
+        f"none; {count} dictionaries of {latents:,} latents",
+        work / (speed["bfloat16"] * EFFICIENCY["dictionary"]),
+        layers * table * 2 * 4.0,
+        at_once * each + train * loaded.d * 2 * 2.0,
     )
+
+
+def training(latents: int, d: int, *, sides: int, batch: int, k: int) -> str:
+    """A table of what training one dictionary of this size keeps in memory.
+
+    Raises:
+        ValueError: a size below 1, or k > latents.
+    """
+    if k > latents:
+        raise ValueError(f"k = {k} exceeds the {latents} latents; lower --k")
+    memory = training_memory(latents, d, sides, batch, k)
+    free = free_memory()
+    place = "VRAM" if torch.cuda.is_available() else "RAM"
+    lines = [f"{latents:,} latents, d {d:,}, {sides} side(s), batches of {batch:,}, k {k}", ""]
+    lines += [f"{part:<64}{size / 1e9:>9.2f} GB" for part, size in memory.parts()]
+    need = memory.worst + PROCESS
+    verdict = "fits" if need <= free else "does not fit"
+    lines += ["", f"{verdict} here: {free / 1e9:,.1f} GB of {place} are free; activations are read"]
+    lines += ["from memory-mapped shards and need none of their own"]
+    return "\n".join(lines) + "\n"
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _flops(dtype: torch.dtype) -> float:

@@ -80,9 +80,9 @@ def code_hash() -> str:
     """sha256 prefix over the code that shapes numbers."""
     digest = hashlib.sha256()
     lib = paths.ROOT / "lib"
-    patterns = ("activations", "corpora*", "finetune", "models", "sampling")
+    patterns = ("corpora*", "finetune", "models", "sampling")
     files = [file for pattern in patterns for file in lib.glob(f"{pattern}.py")]
-    for package in ("sparse", "metrics", "pipeline"):
+    for package in ("activations", "sparse", "metrics", "pipeline"):
         files += (lib / package).glob("*.py")
     for file in sorted(files):
         digest.update(file.relative_to(lib).as_posix().encode() + file.read_bytes())

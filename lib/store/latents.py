@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import polars as pl
 from duckdb import DuckDBPyConnection
 
+from lib.metrics.artefacts import CHECKS
+from lib.store.crosscoder import ask_checked
 from lib.store.read import _ask
 
 CLASSES = ("eliminated", "suppressed", "shared", "amplified", "new", "dead")
@@ -24,6 +26,8 @@ SORTS = {
     "nu_eps": "nu, error",
     "nu_r": "nu, reconstruction",
     "max_activation": "largest activation",
+    "seed_cosine": "cosine across seeds",
+    "checks": "artefact checks passed",
     "latent": "number",
 }
 
@@ -41,6 +45,8 @@ class Selection:
     """Share of held-out tokens, 0..1; above 0 it also leaves out latents without a frequency."""
     token: str = ""
     """Part of a promoted token, upper and lower case alike; empty = any."""
+    all_checks: bool = False
+    """Only latents that pass every artefact check; what was not measured passes none."""
     sort: str = "difference_share"
     """One of ``SORTS``."""
     descending: bool = True
@@ -63,8 +69,8 @@ def latent_page(
         chosen,
         """
         SELECT place, latent, class, delta_norm, norm_base, norm_tuned, cosine, nu_eps, nu_r,
-               frequency, energy, difference_share, max_activation,
-               list_slice(promoted, 1, 5) AS promoted
+               frequency, energy, difference_share, max_activation, seed_cosine, checks_passed,
+               checks_unknown, list_slice(promoted, 1, 5) AS promoted
         FROM ordered WHERE place > $offset AND place <= $offset + $limit ORDER BY place
         """,
         offset=offset,
@@ -101,11 +107,11 @@ def latent_map(store: DuckDBPyConnection, chosen: Selection, *, limit: int = 300
 
 
 def latent(store: DuckDBPyConnection, experiment_id: str, layer: int, number: int) -> pl.DataFrame:
-    """Every column of one latent: one row, or none."""
-    return _ask(
+    """Every column of one latent, checks_passed and checks_unknown: one row, or none."""
+    return ask_checked(
         store,
         """
-        SELECT * FROM latent
+        SELECT * FROM latent JOIN checked USING (latent)
         WHERE experiment_id = $experiment_id AND layer = $layer AND latent = $number
         """,
         experiment_id=experiment_id,
@@ -153,21 +159,6 @@ def examples(
     )
 
 
-def crosscoder(store: DuckDBPyConnection, experiment_id: str, layer: int) -> pl.DataFrame:
-    """The dictionary row that these latents come from: one row, or none."""
-    return _ask(
-        store,
-        """
-        SELECT latents, latents_asked, k, alive, dead_share, fve_base, fve_tuned,
-               fve_difference, l0, train_tokens, heldout_tokens
-        FROM dictionary
-        WHERE experiment_id = $experiment_id AND layer = $layer AND kind = 'crosscoder'
-        """,
-        experiment_id=experiment_id,
-        layer=layer,
-    )
-
-
 # The sort column is a value, not a piece of SQL, so no name ever reaches the statement's text.
 _ORDERED = """
     WITH chosen AS (
@@ -176,11 +167,15 @@ _ORDERED = """
             WHEN 'delta_norm' THEN delta_norm WHEN 'cosine' THEN cosine
             WHEN 'frequency' THEN frequency WHEN 'norm_base' THEN norm_base
             WHEN 'norm_tuned' THEN norm_tuned WHEN 'nu_eps' THEN nu_eps WHEN 'nu_r' THEN nu_r
-            WHEN 'max_activation' THEN max_activation ELSE latent END AS sort_value
-        FROM latent
+            WHEN 'max_activation' THEN max_activation WHEN 'seed_cosine' THEN seed_cosine
+            -- a share is at most 1: it only orders latents that pass equally many checks
+            WHEN 'checks' THEN checks_passed + coalesce(difference_share, 0) / 2
+            ELSE latent END AS sort_value
+        FROM latent JOIN checked USING (latent)
         WHERE experiment_id = $experiment_id AND layer = $layer
           AND (len($classes::VARCHAR[]) = 0 OR list_contains($classes::VARCHAR[], class))
           AND ($min_frequency <= 0 OR frequency >= $min_frequency)
+          AND (NOT $all_checks OR checks_passed = $checks)
           AND ($token = '' OR len(
                 list_filter(promoted, lambda t: contains(lower(t), lower($token)))) > 0)
     ), ordered AS (
@@ -196,5 +191,5 @@ def _ask_ordered(
     store: DuckDBPyConnection, chosen: Selection, question: str, **values: object
 ) -> pl.DataFrame:
     """Ask a constant question about ``ordered``, the selection with its places."""
-    selection = {**vars(chosen), "classes": list(chosen.classes)}
-    return _ask(store, _ORDERED + question, **selection, **values)
+    selection = {**vars(chosen), "classes": list(chosen.classes), "checks": len(CHECKS)}
+    return ask_checked(store, _ORDERED + question, **selection, **values)

@@ -107,7 +107,10 @@ CREATE TABLE dictionary (
     l0              DOUBLE,               -- held-out
     dead_share      DOUBLE,
     alive           INTEGER,
-    seconds         DOUBLE
+    seconds         DOUBLE,
+    stable_share    DOUBLE,               -- crosscoder: share of alive latents found in every seed's dictionary
+    stable_difference DOUBLE,             -- crosscoder: share of the difference's energy (latent.difference_share) in those
+    seed_chance     DOUBLE                -- crosscoder: best cosine that chance gives (the higher of random and shuffled)
 );
 
 CREATE TABLE latent (
@@ -131,7 +134,14 @@ CREATE TABLE latent (
     suppressed      VARCHAR[],
     suppressed_logit FLOAT[],
     histogram_edges FLOAT[],              -- of the non-zero activations
-    histogram_counts BIGINT[]
+    histogram_counts BIGINT[],
+    seeds           INTEGER,              -- dictionaries of other seeds compared, plus this one; NULL = none was trained
+    seeds_found     INTEGER,              -- in how many of them it is (decoder cosine >= 0.7, one-to-one), this one included; 0 = dead
+    seed_cosine     DOUBLE,               -- best decoder cosine in another seed's dictionary, mean over those
+    change_cosine   DOUBLE,               -- cosine of d_tuned - d_base with its match's, mean over the seeds that have it
+    documents       INTEGER,              -- documents (train, held-out, sampled) in which it fires
+    top_document    DOUBLE,               -- share of its firings in the document with most of them
+    top_position    DOUBLE                -- share of its firings at the window position with most of them
 );
 
 -- Spans, not text: positions count tokens of the document under the base model's tokenizer.
@@ -166,4 +176,32 @@ CREATE TABLE token_kl (
     kl              FLOAT[] NOT NULL,     -- nats; NULL where not scored (first tokens)
     nll_base        FLOAT[] NOT NULL,
     nll_tuned       FLOAT[] NOT NULL
+);
+
+-- Null controls: the measurements of layer_metric where nothing was learned, one row per draw and layer.
+CREATE TABLE null_layer (
+    experiment_id   VARCHAR NOT NULL,     -- the experiment whose text, layers and adapter norms the control takes
+    control         VARCHAR NOT NULL,     -- seed (base vs base, other dictionary seed) | random_lora (same Frobenius norm per matrix)
+    draw            INTEGER NOT NULL,     -- 0, 1, ...: seed of the control
+    layer           INTEGER NOT NULL,
+    ratio           DOUBLE,               -- as in layer_metric; NULL where this control has no dictionary
+    ratio_centred   DOUBLE,
+    excess_fvu      DOUBLE,
+    cka             DOUBLE,
+    relative_displacement DOUBLE
+);
+
+-- KL of the random-LoRA control, as in output_metric.
+CREATE TABLE null_output (
+    experiment_id   VARCHAR NOT NULL,
+    control         VARCHAR NOT NULL,
+    draw            INTEGER NOT NULL,
+    text            VARCHAR NOT NULL,     -- corpus | neutral
+    kl              DOUBLE NOT NULL       -- KL(base + random LoRA || base), nats per token
+);
+
+-- Share of the CKA displacement of all layers that lies in the last 30 %, resampled over documents for all layers at once.
+CREATE TABLE late_share (
+    experiment_id   VARCHAR PRIMARY KEY,
+    share           DOUBLE, share_low DOUBLE, share_high DOUBLE
 );

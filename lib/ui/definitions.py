@@ -40,6 +40,15 @@ held-out documents: 1 = perfect, 0 = no better than the mean. **FVE of the diffe
 same for $x_f - x_b$ and $\hat x_f - \hat x_b$ of a crosscoder: the share of the change that its
 latents see at all. An intervention on latents cannot undo what they do not see.
 """,
+    "Stability over seeds": r"""
+Crosscoders of one layer are trained again with other seeds (other start, other order of the same
+text). Latents of two dictionaries are paired one-to-one by the cosine of their decoders, both sides
+as one vector, so that the sum of cosines among pairs of 0.7 or more is largest; **survives 3 of 3
+seeds** means that every dictionary has the latent. *Chance* is the best cosine of a random direction
+with that many others in as many dimensions, or of the same decoders with shuffled coordinates,
+whichever is higher. Method: Paulo & Belrose 2025 (arXiv:2501.16615); the mean best cosine is the MMCS
+of Sharkey et al. 2022. A latent that does not return describes this training run, not the model.
+""",
     "CKA displacement": r"""
 $D(\ell) = 1 - \mathrm{CKA}_u(\ell)$, linear CKA with the debiased estimator of HSIC (Kornblith
 et al. 2019, arXiv:1905.00414; Song et al. 2012; Nguyen et al. 2021, arXiv:2010.15327), base

@@ -12,11 +12,13 @@ PAGE = 50
 """Rows of the table on one screen; the store sends no more than these."""
 FREQUENCIES = ("0", "0.0001", "0.001", "0.01", "0.1")
 
+CHECKED = {"any": "any result", "passed": "all passed"}
+
 
 def controls(
     experiment_id: str, layer: int, columns: Sequence[DeltaGenerator]
 ) -> latents.Selection:
-    """Three filters, one to a column; the order comes from the address (``sort``, ``order``)."""
+    """Four filters, one to a column; the order comes from the address (``sort``, ``order``)."""
     with columns[0]:
         classes = url_multi(
             "Classes", latents.CLASSES, "class", default=[], placeholder="all classes"
@@ -25,6 +27,8 @@ def controls(
         least = url_choice("Fires on", FREQUENCIES, "frequency", format_func=_at_least)
     with columns[2]:
         token = _search()
+    with columns[3]:
+        checked = url_choice("Artefact checks", list(CHECKED), "checks", format_func=CHECKED.get)
     sort = st.query_params.get("sort", "difference_share")
     return latents.Selection(
         experiment_id=experiment_id,
@@ -32,6 +36,7 @@ def controls(
         classes=tuple(classes),
         min_frequency=float(least),
         token=token,
+        all_checks=checked == "passed",
         sort=sort if sort in latents.SORTS else "difference_share",
         descending=st.query_params.get("order") != "ascending",
     )

@@ -6,8 +6,9 @@ import polars as pl
 import streamlit as st
 
 from lib.figures.latents import latent_map
-from lib.store import latents
-from lib.ui import cache
+from lib.metrics.artefacts import FOUND
+from lib.store import crosscoder, latents
+from lib.ui import cache, checks
 from lib.ui.feature_address import PAGE, open_latent, pick_page, sort_by
 from lib.ui.links import url_choice
 from lib.ui.tokens import plain
@@ -32,7 +33,7 @@ def overview(chosen: latents.Selection) -> None:
 
 def verdict(chosen: latents.Selection, counts: pl.DataFrame, points: pl.DataFrame) -> str:
     """What the dictionary sees of the change, and where that lies, in words."""
-    rows = latents.crosscoder(cache.store(), chosen.experiment_id, chosen.layer)
+    rows = crosscoder.dictionary_row(cache.store(), chosen.experiment_id, chosen.layer)
     n = dict(zip(counts["class"], counts["n"], strict=True))
     total = sum(n.values())
     moved = sum(n.get(name, 0) for name in _MOVED)
@@ -41,7 +42,21 @@ def verdict(chosen: latents.Selection, counts: pl.DataFrame, points: pl.DataFram
         f"{_seen(rows)} Of the {total:,} features listed here {moved:,} are not shared alike "
         f"({', '.join(f'{n.get(name, 0):,} {name}' for name in _MOVED)}), "
         f"{n.get('dead', 0):,} are dead; the {len(strongest)} that moved most carry "
-        f"{100 * strongest.sum():.0f} % of the change that this dictionary sees."
+        f"{100 * strongest.sum():.0f} % of the change that this dictionary sees. "
+        f"{stable(rows)}"
+    )
+
+
+def stable(rows: pl.DataFrame) -> str:
+    """What dictionaries of other seeds say about this one (its row of ``dictionary``), in words."""
+    share = None if rows.is_empty() else rows["stable_share"][0]
+    if share is None:
+        return "Whether these features return with other seeds was not measured."
+    carried, chance = rows["stable_difference"][0], rows["seed_chance"][0]
+    return (
+        f"{100 * share:.0f} % of the alive features return with every other seed; they carry "
+        f"{100 * carried:.0f} % of the change that it sees (return = decoder cosine {FOUND} or more; "
+        f"chance gives {chance:.2f})."
     )
 
 
@@ -105,15 +120,17 @@ def _table(chosen: latents.Selection, total: int) -> None:
 
 
 def shown(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows as the table shows them: shares in per cent, promoted tokens as one text."""
+    """Rows as the table shows them: shares in per cent, checks and promoted tokens as one text."""
+    counted = zip(rows["checks_passed"], rows["checks_unknown"], strict=True)
     return rows.with_columns(
+        pl.Series("checks", [checks.badge(*n) for n in counted], dtype=pl.String),
         *(pl.col(name) * 100 for name in _PERCENT),
         promoted=pl.col("promoted").map_elements(
             lambda tokens: "  ".join(plain(token) for token in tokens), return_dtype=pl.String
         ),
     ).select(
-        "latent", "class", "difference_share", "delta_norm", "cosine", "frequency", "energy",
-        "norm_base", "norm_tuned", "nu_eps", "nu_r", "promoted",
+        "latent", "class", "checks", "difference_share", "delta_norm", "cosine", "seed_cosine",
+        "frequency", "energy", "norm_base", "norm_tuned", "nu_eps", "nu_r", "promoted",
     )  # fmt: skip
 
 
@@ -122,9 +139,13 @@ def _columns() -> dict[str, object]:
     return {
         "latent": number("feature", format="%d", width=70),
         "class": st.column_config.TextColumn("class", width=90),
+        "checks": st.column_config.TextColumn("checks", width=70, help=checks.HELP),
         "difference_share": number("of the difference", format="%.3f %%"),
         "delta_norm": number("relative norm", format="%.3f", help="0 base only, 1 tuned only"),
         "cosine": number("cosine", format="%.3f", help="of the base and the tuned direction"),
+        "seed_cosine": number(
+            "across seeds", format="%.2f", help="best decoder cosine in other seeds' dictionaries"
+        ),
         "frequency": number("fires on", format="%.3f %%", help="share of held-out tokens"),
         "energy": number("of the energy", format="%.3f %%"),
         "norm_base": number("norm base", format="%.2f"),

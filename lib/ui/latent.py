@@ -7,8 +7,8 @@ import polars as pl
 import streamlit as st
 
 from lib.figures.latents import activation_histogram
-from lib.store import latents
-from lib.ui import cache, tokens
+from lib.store import crosscoder, latents
+from lib.ui import cache, checks, tokens
 from lib.ui.examples import show_examples
 from lib.ui.feature_address import close, open_latent
 from lib.ui.links import quoted
@@ -41,6 +41,7 @@ def view(chosen: latents.Selection, asked: str) -> None:
     row = found.row(0, named=True)
     _heading(row, latents.neighbours(store, chosen, row["latent"]))
     _numbers(row)
+    _checks(row)
     left, right = st.columns([3, 2], gap="large")
     with left:
         show_examples(
@@ -106,6 +107,13 @@ def _numbers(row: dict[str, Any]) -> None:
     for column, (label, value, meaning) in zip(st.columns(len(values)), values, strict=True):
         column.metric(label, value, help=meaning)
     st.caption(nu_words(row["nu_eps"], row["nu_r"]))
+
+
+def _checks(row: dict[str, Any]) -> None:
+    store, where = cache.store(), (row["experiment_id"], row["layer"])
+    summary = crosscoder.check_summary(store, *where)
+    chance = crosscoder.dictionary_row(store, *where)["seed_chance"].first()
+    checks.show(checks.lines(row, summary, chance))
 
 
 def _writes(row: dict[str, Any]) -> None:

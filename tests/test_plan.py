@@ -1,0 +1,72 @@
+"""Planned memory against hand counts and against a process that trains."""
+
+import pytest
+
+from lib.__main__ import main
+from lib.pipeline.memory import training_memory
+from tests.benchmarks import growth
+
+
+def test_the_state_is_eight_tables_of_float32():
+    """Encoder and decoder, a gradient of each, two moments of each: 8 x 64 x 2 x 10 x 4 bytes."""
+    memory = training_memory(64, 10, sides=2, batch=16, k=4)
+    assert memory.weights == 2 * 64 * 20 * 4
+    assert memory.state == 8 * 64 * 20 * 4
+    assert training_memory(64, 20, sides=1, batch=16, k=4).state == memory.state
+
+
+def test_what_does_not_fit_the_table_grows_with_the_batch():
+    small, large = (training_memory(4096, 64, 2, batch, 32) for batch in (256, 512))
+    assert large.state == small.state
+    assert large.scores == 2 * small.scores
+    assert large.aux > small.aux
+    assert large.peak > small.peak
+
+
+def test_peaks_hold_what_is_alive_then():
+    memory = training_memory(8192, 576, 2, 2048, 32)
+    assert memory.stepping >= memory.state
+    assert memory.finishing >= memory.weights + memory.moments + memory.weights
+    assert memory.peak == max(memory.stepping, memory.finishing) <= memory.worst
+    assert memory.reviving == memory.state + memory.batch + 2 * 8192 * 2048 + memory.aux
+
+
+@pytest.mark.parametrize("size", [(0, 8, 2, 4, 1), (8, 0, 2, 4, 1), (8, 8, 2, 0, 1)])
+def test_sizes_below_one_are_refused(size):
+    with pytest.raises(ValueError, match="at least 1; got"):
+        training_memory(*size)
+
+
+def test_the_command_plans_one_dictionary(capsys):
+    assert main(["plan", "--latents", "65536", "--d", "4096"]) == 0
+    out = capsys.readouterr().out
+    table = 65536 * 2 * 4096 * 4 / 1e9
+    assert f"{2 * table:.2f} GB" in out.splitlines()[2]
+    assert any(
+        line.startswith("state") and f"{8 * table:.2f} GB" in line for line in out.split("\n")
+    )
+    assert "fit" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either a CONFIG, or --latents and --d"),
+        (["--latents", "64"], "either a CONFIG, or --latents and --d"),
+        (["x.yaml", "--latents", "64", "--d", "8"], "either a CONFIG, or --latents and --d"),
+        (["--latents", "16", "--d", "8"], "k = 32 exceeds the 16 latents"),
+        (["--latents", "64", "--d", "0"], "d, sides, batch and k must be at least 1; got 64, 0, 2"),
+    ],
+)
+def test_a_plan_of_nothing_says_what_is_needed(arguments, message, capsys):
+    assert main(["plan", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("latents", "d", "sides"), [(4096, 768, 2), (8192, 128, 2), (4096, 1024, 1)]
+)
+def test_the_planned_peak_is_what_a_training_process_needs(latents, d, sides):
+    size = growth.Size(latents, d, sides, steps=3, threads=1)
+    assert size.planned == pytest.approx(growth.apart(size, **growth.PROMPT).peak, rel=0.1)
