@@ -14,7 +14,7 @@ import torch
 from lib.config import Sparse
 from lib.sparse import checkpoint, train
 
-CONFIG = Sparse(k=4, batch=128, max_steps=120, evaluate_every=20, lr=3e-3)
+CONFIG = Sparse(k=4, anneal_from=8, batch=128, max_steps=120, evaluate_every=20, lr=3e-3)
 
 
 def _batches() -> list[torch.Tensor]:

@@ -26,7 +26,7 @@ def _planted(tokens: int, seed: int, tuned_only: int = 0) -> torch.Tensor:
     return torch.stack([base @ directions, a @ directions], dim=1)
 
 
-CONFIG = Sparse(k=4, batch=256, max_steps=400, evaluate_every=50, lr=3e-3)
+CONFIG = Sparse(k=4, anneal_from=8, batch=256, max_steps=400, evaluate_every=50, lr=3e-3)
 
 
 def _batches(x: torch.Tensor) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from lib.sparse.step import scores, select, select_fixed
 from lib.sparse.trainer import Trainer
 
 D, LATENTS, CPU = 12, 40, torch.device("cpu")
-CONFIG = Sparse(k=4, batch=128, max_steps=200, evaluate_every=50, lr=3e-3)
+CONFIG = Sparse(k=4, anneal_from=8, batch=128, max_steps=200, evaluate_every=50, lr=3e-3)
 
 
 def _activations(tokens: int = 128, seed: int = 0) -> torch.Tensor:
@@ -102,7 +102,8 @@ def test_tied_latents_keep_equal_decoders_and_the_others_take_the_change():
     made, _ = train(batches, replace(CONFIG, tied=0.5, untied_k=2), latents=LATENTS)
     base, tuned = made.decoder[:20].unbind(1)
     torch.testing.assert_close(base, tuned, atol=1e-6, rtol=0)
-    assert (made.decoder[20:, 0] - made.decoder[20:, 1]).norm(dim=1).max() > 0.1
+    base, tuned = made.decoder[20:].unbind(1)
+    assert ((base - tuned).norm(dim=1) / (base + tuned).norm(dim=1)).max() > 0.3
 
 
 def test_each_block_fires_at_its_own_budget():
