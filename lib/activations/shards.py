@@ -6,6 +6,7 @@ of which token each row is, and a manifest written last.
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class Harvest:
         return Harvest(directory, manifest)
 
     def shard(self, number: int, key: int | str) -> Float[Tensor, "tokens sides d"]:
-        path = self.directory / f"{number:04d}.{key}.safetensors"
+        path = self._file(number, key)
         try:
             tensor = load_file(path)["x"]
         except (SafetensorError, FileNotFoundError) as error:
@@ -85,6 +86,25 @@ class Harvest:
                 "the shard is truncated: delete the folder and run the pipeline again"
             )
         return tensor
+
+    def read_ahead(self, key: int | str) -> None:
+        """Ask the system to read a layer's shards in one go, in the background.
+
+        Batches are made of small blocks in random order, slow to fetch one by one from a disk. Left
+        out where the layer would take more than a quarter of the memory, or the system cannot.
+        """
+        files = [self._file(i, key) for i in range(len(self.manifest.shards))]
+        size = sum(file.stat().st_size for file in files if file.exists())
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if not hasattr(os, "posix_fadvise") or size > memory / 4:
+            return
+        for file in files:
+            if file.exists():  # a missing shard is named where it is read
+                with file.open("rb") as handle:
+                    os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+    def _file(self, number: int, key: int | str) -> Path:
+        return self.directory / f"{number:04d}.{key}.safetensors"
 
     def whole(self, key: int | str) -> Float[Tensor, "tokens sides d"]:
         return torch.cat([self.shard(i, key) for i in range(len(self.manifest.shards))])

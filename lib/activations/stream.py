@@ -32,6 +32,7 @@ class Stream:
 
     def __iter__(self) -> Iterator[Float[Tensor, "tokens sides d"]]:
         sizes = self.harvest.manifest.shards
+        self.harvest.read_ahead(self.layer)
         shards = [self.harvest.shard(i, self.layer) for i in range(len(sizes))]
         block = min(self.block, self.batch)
         blocks = [(i, at) for i, n in enumerate(sizes) for at in range(0, n, block)]

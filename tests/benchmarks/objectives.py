@@ -144,7 +144,8 @@ def measure(options: Options) -> Section:
     tables = [table(["planted worlds", *head, *columns, "tokens/s"], found)]
     for directory, layer in product(options.harvests, options.layers):
         real = Real(directory, layer, null=False)
-        plans = {name: real_jobs(f, real, options.steps) for name, f in large.items()}
+        kept = {n: f for n, f in large.items() if not options.only or n in options.only}
+        plans = {name: real_jobs(f, real, options.steps) for name, f in kept.items()}
         found = compared(plans, False, workers)
         name = f"{directory.name}, layer {layer}"
         tables.append(table([name, *head, "called", "called in null", "tokens/s"], found))

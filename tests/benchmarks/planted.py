@@ -89,9 +89,9 @@ def _claim(seeds: int) -> str:
         f"{LATENTS} latents, the default recipe. Found = a latent that is called exclusive for the "
         f"right side has cosine {ALIKE} or more with it. By norms: delta_norm below 0.1 or above 0.9; "
         "and scaling: of those, nu error < 0.2 and nu reconstruction < 0.5; by scaling: the same of "
-        "all latents with delta_norm below 0.4 or above 0.6. Every world holds shared and turned features "
-        "and a dense change of rank 16, half a linear map of the base and half independent of it; "
-        "nulls hold nothing else, and the last table counts the latents called exclusive per null. "
+        "all latents with delta_norm below 0.4 or above 0.6. Every world holds shared and turned "
+        "features and a dense change of rank 16, half a linear map of the base and half independent of "
+        "it; nulls hold nothing else, and the last table counts the latents called exclusive per null. "
         "An independent change is in the tuned model only, so latents that hold it are exclusive, but "
         "they are no features."
     )

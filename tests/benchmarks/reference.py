@@ -108,7 +108,8 @@ def _start(batches: list[Tensor], config: Sparse, latents: int) -> Dense:
         rotated=config.basis == "change",
     )
     directions = torch.randn(latents, d, generator=torch.Generator().manual_seed(config.seed))
-    rows = torch.nn.functional.normalize(basis.equal_sides(directions), dim=1)
+    device = batches[0].device
+    rows = torch.nn.functional.normalize(basis.equal_sides(directions), dim=1).to(device)
     encoder, decoder = (rows.clone().requires_grad_() for _ in range(2))
-    bias, out = (torch.zeros(n, requires_grad=True) for n in (latents, sides * d))
-    return Dense(basis, config, encoder, bias, decoder, out, torch.zeros(latents))
+    bias, out = (torch.zeros(n, device=device, requires_grad=True) for n in (latents, sides * d))
+    return Dense(basis, config, encoder, bias, decoder, out, torch.zeros(latents, device=device))

@@ -33,6 +33,8 @@ class Options:
     layers: tuple[int, ...] = ()
     steps: int = 400
     """Training steps on a harvest."""
+    only: tuple[str, ...] = ()
+    """Names of the objectives to compare on a harvest; empty = all."""
 
 
 class Section(NamedTuple):
