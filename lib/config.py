@@ -123,8 +123,7 @@ class Sparse:
     untied_k: int = 0
     """Of the k, how many the untied latents win among themselves; 0 = all latents compete."""
     anneal_from: int = 64
-    """k at the first step, falling linearly to ``k`` over a tenth of the steps; 0 = no annealing.
-    Without it most latents of a short training die early and are revived slowly."""
+    """k at the first step, falling linearly to ``k`` over a tenth of the steps; up to k = none."""
     replicas: int = 2
     """Further crosscoders per depth, with other seeds: which latents are found again?"""
     seed: int = 0

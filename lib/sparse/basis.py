@@ -74,9 +74,7 @@ class Basis:
     def inverse(self) -> Float[Tensor, "sides sides"]:
         return torch.linalg.inv(self.matrix.double()).float()
 
-    def equal_sides(
-        self, directions: Float[Tensor, "latents d"]
-    ) -> Float[Tensor, "latents wide"]:
+    def equal_sides(self, directions: Float[Tensor, "latents d"]) -> Float[Tensor, "latents wide"]:
         """Rows in training space that are these directions on every side, up to one scale."""
         sides = directions[:, None].expand(-1, self.sides, -1)
         return self.mix(self.matrix, sides).flatten(1)

@@ -130,7 +130,8 @@ class Trainer:
         """How much more than k latents fire while k is annealed."""
         config = self.config
         over = max(1, int(ANNEAL_SHARE * config.max_steps))
-        return max(0, round((config.anneal_from - config.k) * (1 - self.steps / over)))
+        left = max(0.0, 1 - self.steps / over)
+        return round(max(0, config.anneal_from - config.k) * left)
 
     def _count(self, active: Active, tokens: int) -> None:
         fired = torch.zeros_like(self.silent).index_add_(

@@ -147,6 +147,13 @@ def test_annealing_starts_wide_and_ends_at_k():
     assert (wide, trainer._extra_k()) == (16, 0)
 
 
+def test_without_annealing_k_stays_k():
+    trainer, x = _trainer(replace(CONFIG, anneal_from=0))
+    for _ in range(60):  # three times the span of annealing
+        trainer.step(x, 1e-3)
+        assert trainer._extra_k() == 0
+
+
 def test_ranking_by_loss_uses_the_weighted_decoder_norm():
     basis = Basis(Normaliser(torch.zeros(1), 1.0), 2, 2.0, "loss")
     # training space (sum, 2 x difference) / sqrt 2: a row (3, 4) has norm 5
