@@ -85,6 +85,8 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _convert(chosen: argparse.Namespace) -> int:
+    from safetensors import SafetensorError
+
     from lib.sparse import formats
 
     try:
@@ -93,6 +95,8 @@ def _convert(chosen: argparse.Namespace) -> int:
         )
     except (ValueError, OSError) as error:
         return _fail(error)
+    except SafetensorError as error:
+        return _fail(f"{chosen.target} could not be written: {error}; free some disk space")
     made = done.dictionary
     sys.stdout.write(
         f"read {done.source}: {made.sides} side(s), d {made.d}, {made.latents} latents, k {made.k}, "

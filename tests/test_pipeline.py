@@ -259,3 +259,29 @@ def test_the_plan_lists_every_stage_and_adds_up(tiny_config: Path):
     parts = sum(disk(line) for line in lines if line.startswith("  "))
     assert lines[-1].startswith("total")
     assert disk(lines[-1]) == pytest.approx(parts, abs=len(stages) / 2)
+
+
+def test_a_killed_trainer_ends_the_run_with_a_message(tmp_path: Path):
+    """As when the system kills it for want of memory: no hang, and no lock left behind."""
+    config = write_config(tmp_path)
+    text = config.read_text().replace("max_steps: 120", "max_steps: 20000, flat_gain: 0.0")
+    config.write_text(text)
+    environment = os.environ | {"INSIDEOUT_WORK": str(tmp_path / "work")}
+    command = [sys.executable, "-m", "lib", "run", str(config), "--jobs", "2", "--quiet"]
+    running = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out")],
+        env=environment, cwd=paths.ROOT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("work/sparse/*/*/training.safetensors")):
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.05)
+    children = subprocess.run(
+        ["ps", "-ww", "--ppid", str(running.pid), "-o", "pid=,args="],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    trainers = [line.split()[0] for line in children.splitlines() if "multiprocessing.spawn" in line]
+    os.kill(int(trainers[0]), signal.SIGKILL)
+    _, said = running.communicate(timeout=30)
+    assert running.returncode == 1
+    assert "a training process died" in said

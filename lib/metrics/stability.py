@@ -61,11 +61,17 @@ def stability(
     return Stability(
         seeds=1 + len(replicas),
         found=found,
-        cosine=torch.stack(best).mean(0),
+        cosine=torch.stack(best).nanmean(0),
         change=torch.stack(change).nanmean(0),
-        random=float(np.mean([random_cosine(int(mask.sum()), d) for _, mask in pairs])),
-        shuffled=float(np.mean([shuffled_cosine(reference[alive], r[m]) for r, m in pairs])),
+        random=_mean([random_cosine(int(mask.sum()), d) for _, mask in pairs]),
+        shuffled=_mean([shuffled_cosine(reference[alive], r[m]) for r, m in pairs]),
     )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Over what was measured; NaN if nothing was."""
+    known = [v for v in values if v == v]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def change_cosine(

@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def sparse_stage(prepared: Prepared, progress: Progress, jobs: int | None = None
             )
         todo = _jobs(prepared, directory, latents)
         with progress.task("train dictionaries", len(todo)) as task:
-            for done, note in enumerate(_all(todo, jobs), start=1):
+            for done, note in enumerate(train_all(todo, jobs), start=1):
                 task.update(done, note)
         return {"asked": asked, "latents": latents, "tokens": harvest.manifest.tokens}
 
@@ -105,7 +106,8 @@ def _folder(layer: int, kind: str, replica: int) -> str:
     return f"{layer:03d}.{kind}" + (f".s{replica}" if replica else "")
 
 
-def _all(todo: list[Job], jobs: int | None):  # noqa: ANN202
+def train_all(todo: list[Job], jobs: int | None) -> Iterator[str]:
+    """Train what is not yet sealed, in parallel on CPU; a line for each as it is done."""
     waiting = [job for job in todo if not (job.directory / "log.json").exists()]
     yield from ("already trained" for _ in range(len(todo) - len(waiting)))
     workers = jobs or max(1, min(len(os.sched_getaffinity(0)), 8))
@@ -114,29 +116,29 @@ def _all(todo: list[Job], jobs: int | None):  # noqa: ANN202
             yield train_one(replace(job, threads=workers))
         return
     context = multiprocessing.get_context("spawn")
-    stop = context.Event()
+    watched, alive = context.Pipe(duplex=False)
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_end_with_parent, initargs=(os.getpid(), stop)
+        workers, mp_context=context, initializer=_end_with_parent, initargs=(watched,)
     ) as pool:
         try:
             for finished in as_completed([pool.submit(train_one, job) for job in waiting]):
                 yield finished.result()
         except BaseException:  # also Ctrl-C: nobody waits for half an hour of training to end
             pool.shutdown(wait=False, cancel_futures=True)
-            stop.set()
+            alive.close()
             raise
 
 
-def _end_with_parent(parent: int, stop: Event) -> None:
+def _end_with_parent(watched: Connection) -> None:
     """A stopped or killed pipeline must not leave trainers behind that go on writing into the stage.
 
-    They end without ceremony: checkpoints and dictionaries are written atomically.
+    The other end of ``watched`` closes when the parent says so or dies, however it dies. Trainers
+    end without ceremony: checkpoints and dictionaries are written atomically.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which says when
 
     def watch() -> None:
-        while os.getppid() == parent and not stop.wait(1.0):
-            pass
+        watched.poll(None)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

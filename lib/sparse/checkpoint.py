@@ -52,6 +52,13 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(
             f"{path}: the checkpoint cannot be read ({error}); delete it to train from the start"
         ) from None
+    missing = [k for k in ("steps", "config", "run", "guess", "scale") if k not in facts]
+    missing += [k for k in ("mean", "silent", "thresholds", "loss") if k not in tensors]
+    if facts.get("format") == FORMAT and (missing or facts["steps"] < 0):
+        raise ValueError(
+            f"{path}: not a whole checkpoint (lacks {', '.join(missing) or 'a step count'}); delete "
+            "it to train from the start"
+        )
     if facts.get("format") != FORMAT:
         raise ValueError(
             f"{path}: checkpoint format {facts.get('format')}, this code reads {FORMAT}; delete it "

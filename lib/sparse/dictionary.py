@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -108,11 +109,20 @@ class Dictionary:
         described = directory / "dictionary.json"
         if not described.exists():
             raise ValueError(f"{directory} holds no dictionary.json; run the pipeline again")
-        facts = json.loads(described.read_text(encoding="utf-8"))
-        if facts.get("format") != FORMAT:
-            raise ValueError(f"{described}: format {facts.get('format')}, this code reads {FORMAT}")
+        facts = _facts(described)
+        try:
+            tensors = load_file(directory / "dictionary.safetensors")
+        except (SafetensorError, FileNotFoundError) as error:
+            raise ValueError(
+                f"{directory}: dictionary.safetensors is missing or damaged ({error})"
+            ) from None
+        encoder = tensors.get("encoder", torch.empty(0))
+        if tuple(encoder.shape) != (facts["sides"], facts["d"], facts["latents"]):
+            raise ValueError(
+                f"{directory}: encoder has shape {tuple(encoder.shape)}, dictionary.json says "
+                f"{(facts['sides'], facts['d'], facts['latents'])}"
+            )
         made = Dictionary(facts["sides"], facts["d"], facts["latents"], facts["k"])
-        tensors = load_file(directory / "dictionary.safetensors")
         for name in PARTS:
             expected = tuple(getattr(made, name).shape)
             if name not in tensors or tuple(tensors[name].shape) != expected:
@@ -121,3 +131,22 @@ class Dictionary:
             setattr(made, name, tensors[name])
         made.selection = facts["selection"]
         return made
+
+
+def _facts(described: Path) -> dict[str, Any]:
+    """What dictionary.json says, checked before anything of that size is allocated."""
+    try:
+        facts = json.loads(described.read_text(encoding="utf-8"))
+    except ValueError as error:  # also bytes that are no text
+        raise ValueError(f"{described}: not JSON ({error})") from None
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        found = facts.get("format") if isinstance(facts, dict) else facts
+        raise ValueError(f"{described}: format {found!r}, this code reads {FORMAT}")
+    for name in ("sides", "d", "latents", "k"):
+        if type(facts.get(name)) is not int or facts[name] < 1:
+            raise ValueError(f"{described}: {name} is {facts.get(name)!r}, not a positive number")
+    if facts.get("selection") not in get_args(Selection):
+        raise ValueError(
+            f"{described}: selection {facts.get('selection')!r} is none of {get_args(Selection)}"
+        )
+    return facts

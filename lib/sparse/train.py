@@ -59,7 +59,7 @@ class TrainingLog:
 
 
 def train(
-    activations: Iterable[Float[Tensor, "tokens sides d"]],
+    activations: Iterable[Float[Tensor, "_ sides d"]],
     config: Sparse,
     *,
     latents: int,
@@ -100,6 +100,8 @@ def train(
         _same_recipe(checkpoint, trainer, saved[1])
         trainer.restore(*saved)
         run = _Run(config, **_points(saved[1]["run"]))
+    if heldout is not None and len(heldout) < 2:
+        raise ValueError(f"held-out activations of {len(heldout)} tokens; at least 2 are needed")
     watched = None if heldout is None else _spread(heldout, WATCHED_TOKENS)
     batches = chain(first, stream)
     while trainer.steps < run.last:
@@ -153,6 +155,8 @@ class _Run:
 
 def _trainer(first: list[Tensor], config: Sparse, latents: int, normaliser: Normaliser) -> Trainer:
     sides, d = first[0].shape[1:]
+    if sides > 2:
+        raise ValueError(f"activations have {sides} sides; a dictionary sees 1 or 2")
     weight = config.difference_weight if sides == 2 else 1.0
     basis = Basis(normaliser, sides, weight, config.ranking, config.basis == "change")
     return Trainer(basis, d, latents, config, first[0].device)
@@ -160,11 +164,12 @@ def _trainer(first: list[Tensor], config: Sparse, latents: int, normaliser: Norm
 
 def _same_recipe(path: Path | None, trainer: Trainer, facts: dict[str, Any]) -> None:
     now = trainer.described()
-    changed = [k for k in ("config", "sides", "d", "latents") if facts[k] != now[k]]
+    was, now = ({**facts["config"], **facts}, {**now["config"], **now})
+    changed = [k for k in now if k != "config" and was.get(k) != now[k]]
     if changed:
+        told = ", ".join(f"{k} {was.get(k)} (now {now[k]})" for k in changed)
         raise ValueError(
-            f"{path}: the checkpoint was made with another {changed[0]} ({facts[changed[0]]}, now "
-            f"{now[changed[0]]}); delete it to train from the start"
+            f"{path}: the checkpoint was made with another {told}; delete it to train from the start"
         )
 
 
@@ -198,13 +203,18 @@ def _endless(activations: Iterable[Tensor], skip: int) -> Iterator[Tensor]:
     while True:
         empty = True
         for batch in activations:
+            if not len(batch):
+                continue
             empty = False
             if skip:
                 skip -= 1
                 continue
             yield batch
         if empty:
-            raise ValueError("no activations to train on: the source yielded no batch")
+            raise ValueError(
+                "no activations to train on: the source yielded no batch (any more); it must yield "
+                "them anew in every pass, and hold at least `sparse.batch` tokens"
+            )
 
 
 def _flat(points: list[Point], gain: float) -> bool:

@@ -115,7 +115,7 @@ class Trainer:
         extra = self._extra_k()
         found = []
         for i, (start, stop, k) in enumerate(self.blocks):
-            part, k = pre[:, start:stop], k + extra
+            part, k = pre[:, start:stop], k + round(extra * k / self.config.k)
             if self.fixed:
                 found.append(select_fixed(part, norms[start:stop], k))
             else:
@@ -154,7 +154,9 @@ class Trainer:
     def _watch(self, x: Tensor, error: Tensor, power: Tensor) -> None:
         """Remember the loss, and the worst since the last check (NaN stays NaN)."""
         variance = power - x.mean(0).square().sum()
-        self.loss = error.square().sum(1).mean() / variance
+        squared = error.square().sum(1).mean()
+        # One token has no variance; what is not a number must stay one, so that it is found.
+        self.loss = torch.where(variance == 0, squared / power.clamp_min(1e-30), squared / variance)
         self.worst = torch.maximum(self.worst, self.loss)
         if not self.fixed:
             self.check()
@@ -240,6 +242,12 @@ class Trainer:
 def _blocks(config: Sparse, latents: int, sides: int) -> list[tuple[int, int, int]]:
     """(first latent, one past the last, k) of every block within which latents compete."""
     tied = int(config.tied * latents)
-    if sides == 1 or not config.untied_k or not 0 < tied < latents:
+    if sides == 1 or not config.untied_k:
         return [(0, latents, config.k)]
+    if tied < config.k - config.untied_k or latents - tied < config.untied_k:
+        raise ValueError(
+            f"of {latents} latents `tied` makes {tied} tied and {latents - tied} untied, too few for "
+            f"{config.k - config.untied_k} and {config.untied_k} of them per token; change "
+            "`sparse.tied` or `sparse.untied_k`"
+        )
     return [(0, tied, config.k - config.untied_k), (tied, latents, config.untied_k)]

@@ -132,8 +132,11 @@ BatchTopK (Bussmann et al. 2024, arXiv:2412.06410): over a batch the k strongest
 token, on average, are kept. At least 50 training tokens stand behind each latent; with less text
 the dictionary **shrinks**, and the table says what was asked. *Flat*: held-out FVE stopped
 rising; the learning rate then decays for a quarter more steps. *Step limit*: it was still rising
-when the limit came. Held-out text thus chooses when to stop, and nothing
-else. *Dead share*: latents that no longer fire.
+when the limit came. Held-out text thus chooses when to stop, and the one threshold per dictionary at
+which k latents fire per token; weights never see it. *Dead*: share of latents that had not fired
+for a tenth of the planned training tokens when training ended. *Alive*: latents that fire on any
+held-out token. On Features a latent is dead if it fires on fewer than 10 tokens of all text. *Asked*:
+latents wanted before the dictionary shrank.
 """,
 }
 

@@ -105,7 +105,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path):
     path = tmp_path / "training.safetensors"
     with pytest.raises(Stops):
         _train(path, 40)
-    with pytest.raises(ValueError, match="made with another config"):
+    with pytest.raises(ValueError, match=r"made with another k 4 \(now 5\)"):
         _train(path, config=replace(CONFIG, k=5))
 
 
@@ -125,3 +125,14 @@ def test_nan_on_the_way_names_the_step_and_keeps_the_checkpoint(tmp_path: Path):
     with pytest.raises(ValueError, match=f"diverged at step {len(clean) * 4 + 1}"):
         train(poisoned, CONFIG, latents=32, heldout=clean[0], checkpoint=path)
     assert checkpoint.load(path)[1]["steps"] == len(clean) * 4 // 20 * 20
+
+
+def test_a_checkpoint_that_lacks_a_part_is_named(tmp_path: Path):
+    path = tmp_path / "training.safetensors"
+    with pytest.raises(Stops):
+        _train(path, 40)
+    tensors, facts = checkpoint.load(path)
+    del tensors["silent"], facts["guess"]
+    checkpoint.save(path, tensors, facts)
+    with pytest.raises(ValueError, match="lacks guess, silent"):
+        _train(path)

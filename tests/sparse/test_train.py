@@ -1,5 +1,6 @@
 """Training: planted features, exact symmetry, folding, calibration, errors."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -161,3 +162,42 @@ def test_unusable_input_is_refused(change, latents: int, says: str):
 def test_no_batches_is_refused():
     with pytest.raises(ValueError, match="yielded no batch"):
         train([], CONFIG, latents=8)
+
+
+def test_an_empty_batch_and_one_of_a_single_token_are_taken():
+    batches = _batches(_planted(512, 8))
+    odd = [batches[0], batches[0][:0], batches[1][:1], batches[1]]
+    made, log = train(odd, replace(CONFIG, max_steps=6), latents=32)
+    assert log.tokens == 2 * (256 + 1 + 256)
+    assert torch.isfinite(made.decoder).all()
+
+
+@pytest.mark.parametrize("heldout", [0, 1])
+def test_too_little_held_out_text_is_refused(heldout: int):
+    x = _planted(512, 8)
+    with pytest.raises(ValueError, match=f"held-out activations of {heldout} tokens"):
+        train(_batches(x), CONFIG, latents=32, heldout=x[:heldout])
+
+
+def test_three_sides_are_refused():
+    x = _planted(512, 8)
+    with pytest.raises(ValueError, match="3 sides"):
+        train(_batches(torch.cat([x, x[:, :1]], dim=1)), CONFIG, latents=32)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"selection": "evil"}, "selection 'evil'"),
+        ({"k": 1.5}, "k is 1.5"),
+        ({"latents": 10**12}, "dictionary.json says"),
+        (None, "not JSON"),
+    ],
+)
+def test_a_damaged_description_is_named(tmp_path, change: dict | None, says: str):
+    Dictionary(2, 4, 8, 2).save(tmp_path)
+    file = tmp_path / "dictionary.json"
+    facts = json.loads(file.read_text())
+    file.write_text("{" if change is None else json.dumps(facts | change))
+    with pytest.raises(ValueError, match=says):
+        Dictionary.load(tmp_path)

@@ -168,3 +168,16 @@ def test_divergence_is_found_when_the_state_is_read():
     trainer.step(x * float("nan"), 1e-3)
     with pytest.raises(ValueError, match="diverged at step 2"):
         trainer.check()
+
+
+@pytest.mark.parametrize("tied", [0.02, 0.99])
+def test_blocks_too_small_for_their_budgets_are_refused(tied: float):
+    with pytest.raises(ValueError, match="too few for"):
+        _trainer(replace(CONFIG, tied=tied, untied_k=2))
+
+
+def test_annealing_is_shared_between_blocks():
+    trainer, x = _trainer(replace(CONFIG, tied=0.5, untied_k=1, anneal_from=12))
+    norms = trainer.basis.ranking_norms(trainer.weights.decoder)
+    active = trainer._select(scores(x, trainer.weights, torch.float32), norms)
+    assert len(active.token) <= 12 * len(x)

@@ -109,7 +109,8 @@ def _encoder(
     layers = config.get("encoder_layers")
     if layers is None:
         return files.weight(held, "encoder.weight", shape, path)
-    if not isinstance(layers, list) or not set(layers) <= set(range(sides)):
+    known = [i for i in range(sides) if isinstance(layers, list) and i in layers]
+    if layers != known:  # ascending and each once, as their writer leaves them
         raise ValueError(f"{path}: encoder_layers {layers!r}, but there are {sides} layers")
     encoder = torch.zeros(shape)
     encoder[layers] = files.weight(held, "encoder.weight", (len(layers), d, latents), path)

@@ -66,7 +66,7 @@ def read(folder: Path, *, k: int | None = None, input_scale: float | None = None
     """
     path = folder / CONFIG
     config = files.settings(path)
-    architecture, known = _architecture(config, path)
+    architecture, known = _architecture(config, path, k)
     scale = _scale(config, folder, input_scale)
     parts = _parts(folder / WEIGHTS, config, architecture, path)
     if config.get("rescale_acts_by_decoder_norm"):
@@ -115,7 +115,7 @@ def write(dictionary: Dictionary, folder: Path) -> str:
     return f"a {architecture} SAE with the same codes"
 
 
-def _architecture(config: dict[str, Any], path: Path) -> tuple[str, int | None]:
+def _architecture(config: dict[str, Any], path: Path, k: int | None) -> tuple[str, int | None]:
     """Kind and k; before version 6 a topk SAE was a standard one with another activation."""
     named = config.get("architecture", "standard")
     function = config.get("activation_fn", config.get("activation_fn_str", "relu"))
@@ -130,7 +130,10 @@ def _architecture(config: dict[str, Any], path: Path) -> tuple[str, int | None]:
     if function not in ("relu", "topk"):
         raise ValueError(f"{path}: activation {function!r}; supported: relu, topk")
     if named == "topk":
-        return named, files.number(config.get("k", inner.get("k")), "k", path)
+        kept = config.get("k", inner.get("k"))
+        if kept is None and k is None:
+            raise ValueError(f"{path}: a topk SAE without k; give it with --k")
+        return named, k if kept is None else files.number(kept, "k", path)
     noted = (config.get("metadata") or {}).get(ACTIVE)
     return named, None if noted is None else files.number(noted, ACTIVE, path)
 
