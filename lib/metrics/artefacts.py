@@ -70,7 +70,7 @@ def agrees(name: pl.Expr, nu_eps: pl.Expr, nu_r: pl.Expr) -> pl.Expr:
     def below(limits: tuple[float, float], eps: pl.Expr, r: pl.Expr) -> pl.Expr:
         return (eps.abs() < limits[0]) & (r.abs() < limits[1])
 
-    nu_eps, nu_r = nu_eps.fill_nan(None), nu_r.fill_nan(None)
+    nu_eps, nu_r = (nu.cast(pl.Float64).fill_nan(None) for nu in (nu_eps, nu_r))
     mirrored = (1 / nu_eps).abs(), (1 / nu_r).abs()
     return (
         pl.when(name == "new")

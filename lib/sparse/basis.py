@@ -26,7 +26,7 @@ class Normaliser:
     """Chosen so that the normalised base activation has mean squared norm d."""
 
     @staticmethod
-    def estimate(batches: Iterable[Float[Tensor, "tokens sides d"]]) -> "Normaliser":
+    def estimate(batches: Iterable[Float[Tensor, "_ sides d"]]) -> "Normaliser":
         """From side 0 of some batches.
 
         Raises:

@@ -177,31 +177,3 @@ CREATE TABLE token_kl (
     nll_base        FLOAT[] NOT NULL,
     nll_tuned       FLOAT[] NOT NULL
 );
-
--- Null controls: the measurements of layer_metric where nothing was learned, one row per draw and layer.
-CREATE TABLE null_layer (
-    experiment_id   VARCHAR NOT NULL,     -- the experiment whose text, layers and adapter norms the control takes
-    control         VARCHAR NOT NULL,     -- seed (base vs base, other dictionary seed) | random_lora (same Frobenius norm per matrix)
-    draw            INTEGER NOT NULL,     -- 0, 1, ...: seed of the control
-    layer           INTEGER NOT NULL,
-    ratio           DOUBLE,               -- as in layer_metric; NULL where this control has no dictionary
-    ratio_centred   DOUBLE,
-    excess_fvu      DOUBLE,
-    cka             DOUBLE,
-    relative_displacement DOUBLE
-);
-
--- KL of the random-LoRA control, as in output_metric.
-CREATE TABLE null_output (
-    experiment_id   VARCHAR NOT NULL,
-    control         VARCHAR NOT NULL,
-    draw            INTEGER NOT NULL,
-    text            VARCHAR NOT NULL,     -- corpus | neutral
-    kl              DOUBLE NOT NULL       -- KL(base + random LoRA || base), nats per token
-);
-
--- Share of the CKA displacement of all layers that lies in the last 30 %, resampled over documents for all layers at once.
-CREATE TABLE late_share (
-    experiment_id   VARCHAR PRIMARY KEY,
-    share           DOUBLE, share_low DOUBLE, share_high DOUBLE
-);
