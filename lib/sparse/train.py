@@ -86,24 +86,10 @@ def train(
         OSError: a checkpoint that cannot be written; the one before stays.
     """
     started = time.perf_counter()
-    saved = on_disk.load(checkpoint) if checkpoint and checkpoint.exists() else None
-    done = saved[1]["steps"] if saved else 0
-    stream = _endless(activations, done)
-    first = list(islice(stream, FIRST if normaliser is None and saved is None else 1))
-    if config.k > latents:
-        raise ValueError(f"k = {config.k} exceeds the {latents} latents; lower `sparse.k`")
-    if saved:
-        normaliser = Normaliser(saved[0]["mean"], saved[1]["scale"])
-    trainer = _trainer(first, config, latents, normaliser or Normaliser.estimate(first))
-    run = _Run(config)
-    if saved:
-        _same_recipe(checkpoint, trainer, saved[1])
-        trainer.restore(*saved)
-        run = _Run(config, **_points(saved[1]["run"]))
+    trainer, run, batches = _begin(activations, config, latents, normaliser, checkpoint)
     if heldout is not None and len(heldout) < 2:
         raise ValueError(f"held-out activations of {len(heldout)} tokens; at least 2 are needed")
     watched = None if heldout is None else _spread(heldout, WATCHED_TOKENS)
-    batches = chain(first, stream)
     while trainer.steps < run.last:
         batch = next(batches)
         trainer.step(trainer.basis.forward(batch), config.lr * run.factor(trainer.steps))
@@ -151,6 +137,31 @@ class _Run:
             self.decay_from = point.step
             most = self.config.max_steps
             self.last = min(most, self.decay_from + max(50, point.step // 4))
+
+
+def _begin(
+    activations: Iterable[Tensor],
+    config: Sparse,
+    latents: int,
+    normaliser: Normaliser | None,
+    checkpoint: Path | None,
+) -> tuple[Trainer, _Run, Iterator[Tensor]]:
+    """From the start, or from the checkpoint if there is one; and the batches still to come."""
+    saved = on_disk.load(checkpoint) if checkpoint and checkpoint.exists() else None
+    done = saved[1]["steps"] if saved else 0
+    stream = _endless(activations, done)
+    first = list(islice(stream, FIRST if normaliser is None and saved is None else 1))
+    if config.k > latents:
+        raise ValueError(f"k = {config.k} exceeds the {latents} latents; lower `sparse.k`")
+    if saved:
+        normaliser = Normaliser(saved[0]["mean"], saved[1]["scale"])
+    trainer = _trainer(first, config, latents, normaliser or Normaliser.estimate(first))
+    run = _Run(config)
+    if saved:
+        _same_recipe(checkpoint, trainer, saved[1])
+        trainer.restore(*saved)
+        run = _Run(config, **_points(saved[1]["run"]))
+    return trainer, run, chain(first, stream)
 
 
 def _trainer(first: list[Tensor], config: Sparse, latents: int, normaliser: Normaliser) -> Trainer:
