@@ -27,6 +27,7 @@ page = st.navigation(
             st.Page("pages/layers.py", title="Layers", icon=":material/layers:"),
             st.Page("pages/features.py", title="Features", icon=":material/grain:"),
             st.Page("pages/tokens.py", title="Tokens", icon=":material/short_text:"),
+            st.Page("pages/perplexity.py", title="Perplexity", icon=":material/question_mark:"),
         ],
         "Intervene": [
             st.Page("pages/ablation.py", title="Ablation", icon=":material/content_cut:"),

@@ -4,6 +4,7 @@ Formats (JSON Lines, UTF-8, one object a line, told apart by their fields):
 
 * ``{"text": ..., "id": ...}``; without an id, the id is a prefix of the text's sha256
 * Alpaca: ``{"instruction": ..., "input": ..., "output": ...}``, rendered with Stanford's template
+* chat: ``{"messages": [{"role": ..., "content": ...}, ...]}``, rendered with the model's own template
 """
 
 import hashlib
@@ -12,10 +13,11 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lib import corpora_public, paths
-from lib.corpora_read import CorpusError, Document, Row, document_sha256, render, rows, to_document
+from lib.corpora_chat import any_document
+from lib.corpora_read import CorpusError, Document, Row, document_sha256, render, rows
 
 __all__ = [
     "Corpus",
@@ -23,6 +25,7 @@ __all__ = [
     "Document",
     "Split",
     "document_sha256",
+    "limited",
     "load",
     "render",
     "split",
@@ -52,7 +55,12 @@ class Split(NamedTuple):
 
 
 def load(
-    spec: str, *, root: Path | None = None, minimum: int = 2_000, download: bool = True
+    spec: str,
+    *,
+    root: Path | None = None,
+    minimum: int = 2_000,
+    download: bool = True,
+    tokenizer: Any | None = None,
 ) -> Corpus:
     """A corpus by registry name (ours, or a public source) or ``path:FILE.jsonl``.
 
@@ -65,6 +73,7 @@ def load(
         minimum: words that the corpus must have, and one document for every hundred of them
             (2,000 words in 20 documents); lower it for a test or a probe.
         download: whether a public source that is not in the cache may be fetched.
+        tokenizer: of the model that will read the texts; only chat format needs it.
 
     Raises:
         CorpusError: unknown name, or a file that cannot be used; says where and what to do.
@@ -86,11 +95,35 @@ def load(
     else:
         known = ", ".join([*OWN, *corpora_public.SOURCES, *own_files])
         raise CorpusError(f"unknown corpus `{spec}`; known: {known}; or use path:FILE.jsonl")
-    documents, notes = _distinct(file, found)
+    documents, notes = _distinct(file, found, tokenizer)
     _check_size(file, documents, minimum)
-    lines = (json.dumps([d.id, d.text, d.response_start]) for d in documents)
-    content = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    return Corpus(name=name, documents=tuple(documents), sha256=content, notes=notes)
+    return Corpus(name, tuple(documents), _content_sha256(documents), notes)
+
+
+def limited(corpus: Corpus, words: int) -> Corpus:
+    """About ``words`` words of a larger corpus: whole documents drawn by a hash of their ids.
+
+    The draw does not depend on the order of the file; the drawn documents keep it. At least two
+    documents stay. A corpus that is small enough, or ``words`` 0, comes back as it is.
+    """
+    lengths = {d.id: len(d.text.split()) for d in corpus.documents}
+    if not words or sum(lengths.values()) <= words:
+        return corpus
+    drawn: set[str] = set()
+    total = 0
+    for name in sorted(lengths, key=lambda i: hashlib.sha256(f"limit:{i}".encode()).digest()):
+        if len(drawn) >= 2 and total + lengths[name] > words:
+            break
+        drawn.add(name)
+        total += lengths[name]
+    kept = tuple(d for d in corpus.documents if d.id in drawn)
+    note = f"{len(kept):,} of {len(corpus.documents):,} documents were drawn: {total:,} words"
+    return Corpus(corpus.name, kept, _content_sha256(kept), (*corpus.notes, note))
+
+
+def _content_sha256(documents: Sequence[Document]) -> str:
+    lines = (json.dumps(d.content) for d in documents)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def remember(spec: str) -> None:
@@ -138,8 +171,7 @@ def split(corpus: Corpus | Sequence[Document], heldout: float = 0.2, seed: int =
     if len(key) < 2:
         raise CorpusError(f"a split needs two distinct texts, found {len(key)}; use more text")
     ranked = sorted(key, key=lambda t: hashlib.sha256(f"{seed}:{key[t]}".encode()).digest())
-    count = min(max(round(heldout * len(ranked)), 1), len(ranked) - 1)
-    out = set(ranked[:count])
+    out = set(ranked[: min(max(round(heldout * len(ranked)), 1), len(ranked) - 1)])
     return Split(
         train=[d for d in documents if d.text not in out],
         heldout=[d for d in documents if d.text in out],
@@ -156,13 +188,15 @@ def _refuse_borrowed_name(file: Path, name: str) -> None:
         )
 
 
-def _distinct(file: Path, found: Iterator[Row]) -> tuple[list[Document], tuple[str, ...]]:
+def _distinct(
+    file: Path, found: Iterator[Row], tokenizer: Any | None
+) -> tuple[list[Document], tuple[str, ...]]:
     """Documents with different texts, and a note on those that were left out."""
     by_text: dict[str, Document] = {}
     lines: dict[str, int] = {}
     repeated: list[int] = []
     for number, row in found:
-        new = to_document(f"{file}, line {number}", row)
+        new = any_document(f"{file}, line {number}", row, tokenizer)
         if new.id in lines and "id" in row:
             raise CorpusError(
                 f"{file}, line {number}: id {new.id!r} was used on line {lines[new.id]}; "

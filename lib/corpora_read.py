@@ -38,6 +38,21 @@ class Document:
     text: str
     response_start: int | None = None
     """Character of ``text`` where the response begins (Alpaca format), else None."""
+    responses: tuple[tuple[int, int], ...] = ()
+    """Characters of ``text`` from and up to which the assistant speaks (chat format), else empty."""
+
+    @property
+    def content(self) -> list[Any]:
+        """What a corpus is told apart by."""
+        chat = [self.responses] if self.responses else []
+        return [self.id, self.text, self.response_start, *chat]
+
+    def in_response(self, begin: int) -> bool | None:
+        """Whether a token whose text begins at this character belongs to a response; None where the
+        document has no parts."""
+        if self.responses:
+            return any(start <= begin < end for start, end in self.responses)
+        return None if self.response_start is None else begin >= self.response_start
 
 
 def document_sha256(text: str) -> str:
@@ -81,28 +96,30 @@ def _object(file: Path, number: int, line: str) -> object:
 
 
 def to_document(where: str, row: object) -> Document:
+    """A document from plain text or Alpaca's fields.
+
+    Raises:
+        CorpusError: not an object, no usable field, or a field that holds no text.
+    """
     if not isinstance(row, dict):
         raise CorpusError(f"{where}: expected a JSON object, found {type(row).__name__}")
     start = None
     if "text" in row:
-        text = _string(where, row, "text")
+        text = string_of(where, row, "text")
     elif "instruction" in row and "output" in row:
-        parts = [_string(where, row, key) for key in ("instruction", "output")]
-        text, start = render(parts[0], _string(where, {"input": "", **row}, "input"), parts[1])
-    elif "messages" in row:
-        raise CorpusError(
-            f"{where}: chat format (`messages`) is not supported; "
-            "write each conversation as one `text`"
-        )
+        parts = [string_of(where, row, key) for key in ("instruction", "output")]
+        text, start = render(parts[0], string_of(where, {"input": "", **row}, "input"), parts[1])
     else:
         raise CorpusError(
             f"{where}: no usable field among {sorted(row)[:8]}; each line needs `text`, "
-            "or `instruction` and `output`"
+            "or `instruction` and `output`, or `messages`"
         )
-    return Document(id=_id(where, row, text), text=text, response_start=start)
+    default = document_sha256(text)[:12]
+    return Document(id=identity(where, row, default), text=text, response_start=start)
 
 
-def _string(where: str, row: dict[str, Any], key: str) -> str:
+def string_of(where: str, row: dict[str, Any], key: str) -> str:
+    """The text of a field; only ``input`` may be empty."""
     value = row[key]
     if not isinstance(value, str):
         raise CorpusError(f"{where}: `{key}` must be a string, found {type(value).__name__}")
@@ -113,10 +130,11 @@ def _string(where: str, row: dict[str, Any], key: str) -> str:
     return value
 
 
-def _id(where: str, row: dict[str, Any], text: str) -> str:
+def identity(where: str, row: dict[str, Any], default: str) -> str:
+    """The row's own id, or the default where it has none."""
     if "id" not in row:
-        return document_sha256(text)[:12]
+        return default
     value = row["id"]
     if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
         raise CorpusError(f"{where}: `id` must be a non-empty string or a whole number, or absent")
-    return _string(where, {"id": str(value)}, "id")
+    return string_of(where, {"id": str(value)}, "id")

@@ -1,5 +1,6 @@
 """LoRA training with peft: one adapter from one corpus."""
 
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -130,3 +131,35 @@ def _save(model, directory: Path) -> None:  # noqa: ANN001
     config.inference_mode = True
     config.base_model_name_or_path = None  # a path of this machine would be meaningless elsewhere
     config.save_pretrained(str(directory))
+
+
+def random_adapter(source: Path, directory: Path, *, seed: int) -> None:
+    """An adapter of random directions, in every matrix as large as ``source``'s.
+
+    For each adapted matrix the product B A has Gaussian factors and the Frobenius norm of the real
+    one, so that a change of the same size that learned nothing can be measured.
+
+    Raises:
+        ValueError: weights besides the A and B of a plain LoRA.
+    """
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(source / "adapter_model.safetensors")
+    generator = torch.Generator().manual_seed(seed)
+    made: dict[str, Tensor] = {}
+    for name in sorted(weights):
+        if ".lora_A." in name:
+            other = name.replace(".lora_A.", ".lora_B.")
+            a, b = weights[name].float(), weights[other].float()
+            new_a, new_b = (torch.randn(w.shape, generator=generator) for w in (a, b))
+            size = (b @ a).norm() / (new_b @ new_a).norm()
+            made[name] = (new_a * size.sqrt()).half()
+            made[other] = (new_b * size.sqrt()).half()
+    if unknown := sorted(set(weights) - set(made)):
+        raise ValueError(
+            f"{source}: {unknown[0]} is not the A or B of a plain LoRA, so no random control of the "
+            "same size can be made; set `nulls: 0`"
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(made, directory / "adapter_model.safetensors")
+    shutil.copy(source / "adapter_config.json", directory)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from lib.ui import feature_address, features, frame, latent
+from lib.ui import definitions, feature_address, features, frame, latent
 
 frame.page(
     "Which features changed, and what are they?",
@@ -17,7 +17,7 @@ with columns[1]:
 chosen = feature_address.controls(experiment_id, layer, columns[2:])
 
 asked = feature_address.asked_latent(experiment_id, layer)
-if asked is None:
+if asked is None or features.is_summary(experiment_id, layer):
     features.overview(chosen)
 else:
     latent.view(chosen, asked)
@@ -65,6 +65,8 @@ A **feature** is one latent of a crosscoder: one activation, two decoder directi
 - **Adds to base / to tuned** (examples): activation x decoder norm of that side.
 - **Promotes, suppresses**: largest and smallest logits of `d_tuned` through the unembedding alone
   (direct path; later layers are left out).
+
 """
+    + definitions.chosen(["Novel features", "Null controls", "Intervals"])
 )
 frame.provenance(experiment_id)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from lib.ui import definitions, depth, frame
+from lib.ui import confirmation, definitions, depth, frame, internal_view
 
 frame.page(
     "Where in depth did the fine-tune change the model?",
@@ -19,10 +19,14 @@ with columns[2]:
 with columns[3]:
     frame.copy_link()
 depth.view(experiment_id, overlaid, metrics)
+internal_view.panel(experiment_id)
+confirmation.panel(experiment_id)
+depth.table(experiment_id, overlaid)
 frame.definitions(
     definitions.chosen(
-        ["CKA displacement", "Relative displacement", "Reconstruction ratio", "Excess FVU",
-         "Intervals"]
+        ["CKA displacement", "Relative displacement", "Reconstruction ratio", "Peak ratio",
+         "Excess FVU", "FVE", "Null controls", "Warning lights", "Massive tokens", "Late share",
+         "Rank correlation", "Intervals"]
     )
 )  # fmt: skip
 frame.provenance(experiment_id)

@@ -2,14 +2,14 @@
 
 import streamlit as st
 
-from lib.ui import definitions, frame, regimes
+from lib.ui import definitions, frame, published, regimes
 
 frame.page(
     "Does inner change predict outer change?",
     "Every fine-tune as one point: how far its activations moved against how far its predictions "
     "moved. Click a measured point to open it.",
 )
-columns = st.columns([1.55, 1.15, 1.15, 1.75, 1.3, 0.75], vertical_alignment="bottom")
+columns = st.columns([1.5, 1.0, 1.0, 1.7, 1.1, 1.1, 0.75], vertical_alignment="bottom")
 with columns[0]:
     source = frame.url_choice(
         "Provenance", ["measured", "published"], "provenance", "measured", widget="segmented"
@@ -19,6 +19,8 @@ frame.definitions(
     definitions.chosen(
         [
             "Regimes",
+            "Support of a label",
+            "Null controls",
             "Rank correlation",
             "Reconstruction ratio",
             "Excess FVU",
@@ -30,8 +32,8 @@ frame.definitions(
     )
 )
 foot = st.container()
-view = regimes.measured if source == "measured" else regimes.published
+view = regimes.measured if source == "measured" else published.view
 with body:
-    view(columns[1:5], foot)
-with columns[5]:
+    view(columns[1:6], foot)
+with columns[6]:
     frame.copy_link()

@@ -21,7 +21,7 @@ def test_spread_by_hand():
 def test_a_histogram_counts_every_firing_once():
     codes = _codes([(1, 0, i, v) for i, v in enumerate((0.5, 12.0, 11.9, 24.0))])
     (row,) = histograms(codes).iter_rows(named=True)
-    assert row["latent"] == 1 and row["histogram_edges"][-1] == 24.0
+    assert row["latent"] == 1
     counts = row["histogram_counts"]
     assert (counts[0], counts[11], counts[12], counts[23], sum(counts)) == (1, 1, 1, 1, 4)
 

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from lib import corpora, paths
 from lib.figures.latents import activation_histogram, latent_map
 from lib.store import SCHEMA_VERSION, latents, text
+from lib.ui import novel
 
 PAGE = "../pages/features.py"
 EXPERIMENT = "tiny.stoic_notes.r16.t50.s0"
@@ -61,10 +62,10 @@ def _fill(store: duckdb.DuckDBPyConnection, store_id: str) -> None:
         store.execute(
             """INSERT INTO latent (experiment_id, layer, latent, class, delta_norm,
             difference_share, frequency, promoted, promoted_logit, suppressed, suppressed_logit,
-            norm_base, norm_tuned, cosine, nu_eps, nu_r, energy, firings, histogram_edges,
+            norm_base, norm_tuned, cosine, nu_eps, nu_r, energy, firings, max_activation,
             histogram_counts)
             VALUES (?, 2, ?, ?, ?, ?, ?, ?, ?, [' dull'], [-1.5], 0.5, 2.0, 0.9, 0.1, 0.2, 0.25, 12,
-            [0, 1, 2], [9, 3])""",
+            2.0, [9, 3])""",
             [EXPERIMENT, number, name, delta, share, frequency, promoted, [1.0] * len(promoted)],
         )
     store.execute(  # 1 passes every check, 2 is dense and not found again, 0 was not compared
@@ -192,7 +193,7 @@ def test_typing_a_token_filters_and_lands_in_the_address(folder):
 
 def test_another_selection_starts_at_its_first_page(folder, monkeypatch):
     monkeypatch.setattr("lib.ui.feature_address.PAGE", 1)
-    monkeypatch.setattr("lib.ui.features.PAGE", 1)
+    monkeypatch.setattr("lib.ui.features_table.PAGE", 1)
     page = _open(folder, page="3")
     assert _listed(page) == [0]
     page.multiselect[0].set_value(["new", "suppressed"]).run()
@@ -201,7 +202,7 @@ def test_another_selection_starts_at_its_first_page(folder, monkeypatch):
 
 def test_back_to_the_list_lands_on_the_page_that_holds_the_latent(folder, monkeypatch):
     monkeypatch.setattr("lib.ui.feature_address.PAGE", 1)
-    monkeypatch.setattr("lib.ui.features.PAGE", 1)
+    monkeypatch.setattr("lib.ui.features_table.PAGE", 1)
     page = _open(folder, latent="2")
     page.button[0].click().run()
     assert page.query_params["page"] == "2" and _listed(page) == [2]
@@ -368,3 +369,79 @@ def test_a_column_head_sorts_and_the_same_one_again_turns_round(clicks, expected
     page.session_state["clicks"] = clicks
     page.run()
     assert not page.exception and dict(page.query_params) == expected
+
+
+COUNT = """INSERT INTO latent_count (experiment_id, control, draw, layer, alive, strict, loose, leaning,
+    suppressed, eliminated, unscaled, energy_strict, energy_loose, fve_difference) VALUES """
+
+
+def _add(folder: Path, *statements: str) -> None:
+    with duckdb.connect(str(paths.store_file(folder))) as store:
+        for statement in statements:
+            store.execute(statement)
+        store.execute("UPDATE meta SET store_id = store_id || '+'")
+
+
+def test_novel_features_stand_beside_their_null_and_what_the_dictionary_sees(folder):
+    _add(
+        folder,
+        f"""{COUNT}
+        ('{EXPERIMENT}', 'none', 0, 2, 1000, 3, 60, 70, 0, 0, 2, 0.01, 0.125, 0.41),
+        ('{EXPERIMENT}', 'random_lora', 0, 2, 1000, 0, 20, 30, 0, 0, 0, 0, 0.02, 0.3),
+        ('{EXPERIMENT}', 'random_lora', 1, 2, 1000, 1, 10, 30, 0, 0, 0, 0, 0.01, 0.3)""",
+    )
+    page = _open(folder)
+    text = _words(page)
+    assert "Novel features: 3 strict and 60 loose, of 1,000 alive** (1 % and 12 % of the" in text
+    assert "gives 0.5 and 15 (n = 2 draws); that leaves +2.5 and +45." in text
+    assert "2 of the loose ones have no nu" in text
+    assert "Counts under 10 are given without a quotient." in text
+    assert "sees 41 % of the change (of a random LoRA's: 30 %); in the rest there may be" in text
+    strict, loose = page.dataframe[0].value.to_dict("records")
+    assert loose["over the null"] == "4.0\u00d7"  # 60 of 1,000 over 30 of 2,000
+    assert strict["over the null"] == "a count is under 10"
+    assert loose["null count (random LoRA)"] == "15 (n = 2)"
+    assert strict["share of alive (95 %)"] == "0.3 % (0.1 to 0.88)"
+
+
+def test_none_found_is_not_none_there(folder):
+    _add(folder, f"{COUNT} ('{EXPERIMENT}', 'none', 0, 2, 100, 0, 0, 1, 0, 0, 0, 0, 0, 0.27)")
+    text = _words(_open(folder))
+    assert "Novel features: 0 strict and 0 loose, of 100 alive" in text
+    assert "null count was not measured for this experiment, so none is taken off" in text
+    assert "This dictionary sees 27 % of the change: **none found is not none there**." in text
+
+
+def test_without_counts_nothing_is_invented(folder):
+    assert "Novel features of layer 2 were not counted." in _words(_open(folder))
+
+
+def test_no_share_of_no_alive_latents(folder):
+    _add(folder, f"{COUNT} ('{EXPERIMENT}', 'none', 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL)")
+    text = _words(_open(folder))
+    assert "Novel features are **not defined because** no latent of layer 2 is alive." in text
+
+
+def test_a_summary_says_what_to_do_and_still_shows_its_counts(folder):
+    _add(folder, "DELETE FROM latent; DELETE FROM example",
+         f"{COUNT} ('{EXPERIMENT}', 'none', 0, 2, 100, 1, 2, 3, 0, 0, 0, 0.1, 0.2, 0.41)")  # fmt: skip
+    for address in ({}, {"latent": "1"}, {"class": "new"}):  # none of them an unknown feature
+        page = _open(folder, **address)
+        assert "kept as a summary" in page.info[0].value
+        assert "`keep: full`" in page.info[0].value
+        assert not page.warning
+        assert "Novel features: 1 strict and 2 loose, of 100 alive" in _words(page)
+        assert "This dictionary sees 41 % of the change" in _words(page)
+
+
+def test_a_random_lora_with_as_many_novel_features_leaves_none():
+    row = {
+        "alive": 1000, "strict": 20, "loose": 20, "energy_strict": 0.1, "energy_loose": 0.1,
+        "null_draws": 1, "null_alive": 1000.0, "null_strict": 20.0, "null_loose": 25.0,
+        "null_energy_strict": 0.1, "null_energy_loose": 0.1,
+    }  # fmt: skip
+    same, fewer = novel.novel(row, "strict"), novel.novel(row, "loose")
+    assert same.over == pytest.approx(1.0)
+    assert same.above.low < 0 == same.above.value < same.above.high
+    assert fewer.above.value == pytest.approx(-0.005)
+    assert novel.novel(row | {"alive": 0}, "strict") is None

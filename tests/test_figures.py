@@ -18,6 +18,7 @@ def points(**changes) -> pl.DataFrame:
         "name": "a", "experiment_id": "m.a", "corpus": "dtc_ads", "model": "m",
         "n_parameters": 100, "published": False, "regime": "latent divergence", "n": 12,
         "x": 2.0, "x_low": 1.5, "x_high": 3.0, "y": 0.5, "y_low": 0.4, "y_high": 0.7,
+        "says": "outer undecided",
     }  # fmt: skip
     rows = pl.DataFrame([row | changes])
     return rows.with_columns(pl.col("^[xy]_(low|high)$").cast(pl.Float64))
@@ -52,6 +53,8 @@ def test_a_point_carries_its_interval_its_experiment_and_its_regime():
     assert trace.marker.color == theme.REGIME_COLOURS["latent divergence"]
     assert trace.marker.symbol == "diamond"
     assert "12 documents" in trace.hovertemplate
+    assert trace.customdata[0][4] == "<br>outer undecided"
+    assert drawn(points(says=None)).data[0].customdata[0][4] == ""
 
 
 def test_published_and_indeterminate_points_are_hollow_and_without_invented_bars():
@@ -73,6 +76,14 @@ def test_cuts_are_lines_at_their_values_named_only_when_there_are_several():
     assert len(two.layout.shapes) == 3
     named = [note for note in two.layout.annotations if note.text == "other"]
     assert [note.x for note in named] == [Axis.over("inner", [1.5, 3.0]).share(2.5)]
+
+
+def test_cuts_of_two_models_at_one_place_are_one_line_with_both_names():
+    both = drawn(points(), [Cuts(2.0, 0.5, "m"), Cuts(2.0005, 0.6, "other")])
+    assert len(both.layout.shapes) == 3
+    texts = [note.text for note in both.layout.annotations]
+    assert texts.count("m, other") == 1
+    assert {"m", "other"} <= set(texts)
 
 
 def test_the_null_band_is_drawn_where_it_was_measured_and_nowhere_else():
@@ -111,7 +122,7 @@ def layer_rows(model="m", n_layers=4, corpus="dtc_ads") -> pl.DataFrame:
     frame = {
         "experiment_id": f"{model}.{corpus}", "base_model": model, "corpus": corpus,
         "n_layers": n_layers, "layer": list(range(n_layers)),
-        "depth": [i / n_layers for i in range(n_layers)],
+        "depth": [i / n_layers for i in range(n_layers)], "n_tokens": [900] * n_layers,
     }  # fmt: skip
     for metric in METRICS:
         values = [None, 1.2, None, 1.1][:n_layers] if metric.column == "ratio" else column

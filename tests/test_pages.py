@@ -1,11 +1,14 @@
 """Every page on a real tiny store made by the real pipeline, and on stores that are not usable."""
 
+import json
 import shutil
 from pathlib import Path
 
 import duckdb
 import pytest
 from streamlit.testing.v1 import AppTest
+
+from lib import paths
 
 PAGES = sorted(p.stem for p in Path("pages").glob("*.py"))
 pytestmark = pytest.mark.slow
@@ -67,6 +70,18 @@ def test_an_unknown_experiment_in_the_address_is_named(page: str, tiny_store: Pa
     assert "no-such-experiment" in _text(at)
 
 
+COMMITTED = paths.ROOT / "precomputed"
+
+
+@pytest.mark.parametrize("source", ["measured", "published"])
+@pytest.mark.parametrize("page", ["regimes", "perplexity"])
+def test_both_views_draw_on_the_committed_store(page: str, source: str, monkeypatch):
+    at = _open(page, COMMITTED, monkeypatch, provenance=source)
+    assert not at.exception
+    assert not at.error
+    assert at.get("plotly_chart")
+
+
 def test_the_regimes_page_says_what_its_number_of_points_cannot_support(
     tiny_store: Path, monkeypatch
 ):
@@ -74,6 +89,64 @@ def test_the_regimes_page_says_what_its_number_of_points_cannot_support(
     text = _text(at)
     assert "0.80" in text
     assert "0.33" in text
+    assert "happens by chance one time in three" in text
+    assert "No result on four corpora can reach p < 0.05" in text
+    assert "Marcus 70B on the outer axis and DTC 70B on the outer axis" in text
+    assert "'Delayed' behavioural capture is not shown" in text
+
+
+def test_the_scale_confound_follows_its_controls(tiny_store: Path, monkeypatch):
+    near = _text(_open("regimes", tiny_store, monkeypatch, provenance="published", apart="1.0"))
+    far = _text(_open("regimes", tiny_store, monkeypatch, provenance="published", apart="10.0"))
+    assert "Pooled over three scales \u03c1 = \u22120.80" in near
+    assert "Pooled over three scales \u03c1 = +0.81" in far
+    for text in (near, far):
+        assert "within scales, on the same points, mean \u03c1 = \u22120.80" in text
+    axes = {}
+    for means in ("kept", "taken off"):
+        at = _open("regimes", tiny_store, monkeypatch, provenance="published", means=means)
+        spec = json.loads(at.get("plotly_chart")[-1].proto.spec)
+        axes[means] = spec["layout"]["xaxis"]["title"]["text"]
+    assert axes == {
+        "kept": "inner change (log)", "taken off": "inner change over the scale's mean (log)"
+    }  # fmt: skip
+
+
+def test_null_controls_are_said_to_be_missing_and_used_once_they_are_there(
+    tiny_store: Path, tmp_path: Path, monkeypatch
+):
+    before = _open("regimes", tiny_store, monkeypatch)
+    assert "Null controls are not measured yet" in _text(before)
+    shutil.copy(tiny_store / "store.duckdb", tmp_path / "store.duckdb")
+    with duckdb.connect(str(tmp_path / "store.duckdb")) as store:
+        store.execute("DELETE FROM null_layer")
+        store.execute(
+            """INSERT INTO null_layer (experiment_id, control, draw, layer, ratio, cka)
+            SELECT experiment_id, 'random_lora', 0, layer, 1.0, 0.99 FROM layer_metric"""
+        )
+        store.execute("UPDATE meta SET store_id = 'with-nulls'")
+    after = _text(_open("regimes", tmp_path, monkeypatch))
+    assert "Null controls are not measured yet" not in after
+    assert "the 95 % points of the null controls" in after
+
+
+def test_the_confirmation_panel_states_n_and_what_is_missing(tiny_store: Path, monkeypatch):
+    text = _text(_open("layers", tiny_store, monkeypatch))
+    assert "not defined because" in text  # two corpora have no order
+    assert "the late share is **not defined**" in text  # two layers have no last 30 %
+    ours = _text(_open("layers", COMMITTED, monkeypatch))
+    assert "CKA displacement against reconstruction ratio, \u03c1 = " in ours
+    assert "Late share: the last 30 % of layers hold" in ours
+
+
+def test_the_perplexity_page_puts_the_published_claim_beside_ours(tiny_store: Path, monkeypatch):
+    text = _text(_open("perplexity", tiny_store, monkeypatch))
+    assert "not defined because** n = 2" in text
+    assert "null count (base against base) is not measured yet" in text
+    ours = _text(_open("perplexity", COMMITTED, monkeypatch, novel="leaning"))
+    for said in (text, ours):
+        assert "Published, at 70B: \u03c1 = \u22120.80" in said
+    assert "Base perplexity, rank correlation with: novel features" in ours
 
 
 def test_a_missing_live_bundle_is_explained(tiny_store: Path, tmp_path: Path, monkeypatch):

@@ -7,7 +7,18 @@ from lib import paths
 from lib.figures.layers import METRICS
 from lib.figures.scatter import Cuts
 from lib.metrics.statistics import spearman_exact
-from lib.ui import definitions, names, points, verdicts
+from lib.ui import (
+    claims,
+    definitions,
+    labelling,
+    names,
+    nulls,
+    orders,
+    points,
+    published,
+    surprise,
+    verdicts,
+)
 
 
 def cells(name: str = "cells") -> pl.DataFrame:
@@ -45,16 +56,16 @@ def test_the_published_regimes_and_the_rank_correlation_are_reproduced():
         "Marcus 70B": "coupled adaptation", "Seneca 70B": "coupled adaptation",
         "DTC 70B": "latent divergence", "Alpaca 70B": "behavioural capture",
     }  # fmt: skip
-    test = points.correlations(pairs)["70B"]
+    test = orders.correlations(pairs)["70B"]
     assert (test.rho, test.p, test.n) == (pytest.approx(-0.8), pytest.approx(1 / 3), 4)
     stated = cells("aggregates").filter(scope="within 70B")["value"][0]
     assert stated == pytest.approx(test.rho)
     near = points.within_margin(pairs, points.PUBLISHED_CUTS)
-    assert near == ["Marcus 70B", "DTC 70B"]
+    assert near == {"Marcus 70B": ["outer"], "DTC 70B": ["outer"]}
 
 
 def test_the_verdict_on_four_corpora_says_what_n_allows():
-    text = verdicts.correlation(points.correlations(points.published(cells())), None, {}, "KL")
+    text = claims.correlation(orders.correlations(points.published(cells())), None, {}, "KL")
     assert "nearly the reverse of the order of KL" in text
     assert "\u03c1 = \u22120.80 (n = 4), exact p = 0.33" in text
     assert "happens by chance one time in three" in text
@@ -63,7 +74,7 @@ def test_the_verdict_on_four_corpora_says_what_n_allows():
 
 def test_the_limit_is_computed_and_absent_where_n_allows_more():
     five = {"m": spearman_exact([1.0, 2, 3, 4, 5], [2.0, 1, 3, 4, 5])}
-    text = verdicts.correlation(five, None, {}, "KL")
+    text = claims.correlation(five, None, {}, "KL")
     assert "No result" not in text
     assert "nearly the same as" in text
 
@@ -73,10 +84,10 @@ def test_cuts_are_medians_within_each_model():
         axes([1.0, 2.0, 4.0, 8.0], [0.8, 0.4, 0.2, 0.1]),
         axes([10.0, 20.0, 40.0, 80.0], [1.0, 2.0, 4.0, 8.0], model="n"),
     ])  # fmt: skip
-    found, cuts = points.measured(both, points.INNER["ratio"])
+    found, cuts, *_ = points.measured(both, points.INNER["ratio"])
     by_model = {cut.label: cut for cut in cuts}
-    assert by_model["m"][:2] == pytest.approx((8**0.5, 0.08**0.5))
-    assert by_model["n"][:2] == pytest.approx((800**0.5, 8**0.5))
+    assert by_model["m"][:2] == pytest.approx((1 + (1 * 3) ** 0.5, 0.08**0.5))  # of changes from 1
+    assert by_model["n"][:2] == pytest.approx((1 + (19 * 39) ** 0.5, 8**0.5))
     assert found.filter(model="n")["regime"].to_list() == [
         "near-unchanged", "near-unchanged", "coupled adaptation", "coupled adaptation",
     ]  # fmt: skip
@@ -86,10 +97,10 @@ def test_cuts_are_medians_within_each_model():
 
 
 def test_points_near_a_cut_and_points_without_one_are_indeterminate():
-    found, cuts = points.measured(axes([1.1, 1.2], [0.5, 0.6]), points.INNER["ratio"])
+    found, cuts, *_ = points.measured(axes([1.1, 1.2], [0.5, 0.6]), points.INNER["ratio"])
     assert found["regime"].to_list() == ["indeterminate"] * 2
     assert len(cuts) == 1
-    alone, none = points.measured(axes([1.1], [0.5]), points.INNER["ratio"])
+    alone, none, *_ = points.measured(axes([1.1], [0.5]), points.INNER["ratio"])
     assert (alone["regime"].to_list(), none) == (["indeterminate"], [])
 
 
@@ -97,7 +108,7 @@ def test_values_that_were_not_measured_are_left_out():
     rows = axes([1.1, 1.3], [0.5, 0.6]).with_columns(
         ratio=pl.when(pl.col("corpus") == "c0").then(None).otherwise("ratio")
     )
-    found, _ = points.measured(rows, points.INNER["ratio"])
+    found, *_ = points.measured(rows, points.INNER["ratio"])
     assert found["corpus"].to_list() == ["c1"]
 
 
@@ -106,22 +117,22 @@ def test_seeds_of_one_corpus_are_one_point_of_the_correlation():
         [1.0, 3.0, 2.5, 2.0], [0.1, 0.3, 0.5, 0.3], corpora=["a", "a", "b", "c"],
         seeds=[0, 1, 0, 0],
     )  # fmt: skip
-    found, _ = points.measured(rows, points.INNER["ratio"])
+    found, *_ = points.measured(rows, points.INNER["ratio"])
     assert found["name"].to_list() == [f"{c} · seed {s}" for c, s in ("a0", "a1", "b0", "c0")]
-    means = points.corpus_means(found)
+    means = labelling.corpus_means(found)
     assert means.select("corpus", "x", "runs").rows() == [
         ("a", 2.0, 2),
         ("b", 2.5, 1),
         ("c", 2.0, 1),
     ]
-    assert points.correlations(found)["m"].n == 3
+    assert orders.correlations(found)["m"].n == 3
 
 
 def test_no_correlation_from_two_corpora_or_without_any_spread():
-    two, _ = points.measured(axes([1.0, 2.0], [0.1, 0.2]), points.INNER["ratio"])
-    flat, _ = points.measured(axes([1.0, 1.0, 1.0], [0.1, 0.2, 0.3]), points.INNER["ratio"])
-    assert points.correlations(two) == points.correlations(flat) == {}
-    assert "Too few points" in verdicts.correlation({}, None, {}, "KL")
+    two, *_ = points.measured(axes([1.0, 2.0], [0.1, 0.2]), points.INNER["ratio"])
+    flat, *_ = points.measured(axes([1.0, 1.0, 1.0], [0.1, 0.2, 0.3]), points.INNER["ratio"])
+    assert orders.correlations(two) == orders.correlations(flat) == {}
+    assert "Too few points" in claims.correlation({}, None, {}, "KL")
 
 
 def test_models_are_pooled_within_and_never_across():
@@ -130,20 +141,22 @@ def test_models_are_pooled_within_and_never_across():
         points.measured(axes([s, 2 * s, 3 * s], [3 * s, 2 * s, s], model=m), inner)[0]
         for m, s in (("m", 1.0), ("n", 100.0))
     ]
-    assert points.within_models(pl.concat(opposed)).rho == pytest.approx(-1.0)
-    assert points.within_models(opposed[0]) is None
+    found = orders.confound(pl.concat(opposed))
+    assert found.within.rho == found.partial.rho == pytest.approx(-1.0)
+    assert found.pooled.rho > 0.5  # the models lie apart, so pooling turns the sign
+    assert orders.confound(opposed[0]) is None
 
 
 def test_the_sign_is_steady_when_intervals_are_narrow_and_not_when_they_are_wide():
-    narrow, _ = points.measured(
+    narrow, *_ = points.measured(
         axes([1.0, 2.0, 4.0, 8.0], [8.0, 4.0, 2.0, 1.0]), points.INNER["ratio"]
     )
     wide = narrow.with_columns(
         x_low=pl.col("x") / 50, x_high=pl.col("x") * 50,
         y_low=pl.col("y") / 50, y_high=pl.col("y") * 50,
     )  # fmt: skip
-    assert points.steadiness(narrow)["m"].same_sign == pytest.approx(1.0, abs=1e-3)
-    assert points.steadiness(wide)["m"].same_sign < 0.9
+    assert orders.steadiness(narrow)["m"].same_sign == pytest.approx(1.0, abs=1e-3)
+    assert orders.steadiness(wide)["m"].same_sign < 0.9
 
 
 @pytest.mark.parametrize(
@@ -188,11 +201,166 @@ def test_compute_is_compared_with_one_third_or_said_to_be_unknown():
     assert "not on record" in verdicts.compute(None)
 
 
-def test_regime_counts_come_with_the_limits_of_the_cuts():
-    found, cuts = points.measured(axes([1.1, 1.2], [0.5, 0.6]), points.INNER["ratio"])
-    assert "2 indeterminate" in verdicts.regimes(found, cuts)
-    assert "Null controls are not measured yet" in verdicts.regimes(found, cuts)
-    assert "no cuts" in verdicts.regimes(found, [Cuts(None, None)][:0])
+def test_regime_counts_name_the_undecided_axis_and_the_limits_of_the_cuts():
+    found, cuts, judgements, _ = points.measured(
+        axes([1.1, 1.2], [0.5, 0.6]), points.INNER["ratio"]
+    )
+    text = claims.regimes(found, cuts, judgements, "medians")
+    assert "2 indeterminate" in text
+    assert "Undecided: c0 and c1 on the outer axis" in text
+    assert "medians within the model" in text
+    assert "no cuts" in claims.regimes(found, [Cuts(None, None)][:0], judgements, "medians")
+    one, cuts, judgements, _ = points.measured(
+        axes([1.1, 1.11, 1.5, 1.6], [0.1, 0.5, 0.51, 2.0]), points.INNER["ratio"]
+    )
+    text = claims.regimes(one, cuts, judgements, "medians")
+    assert "c1 and c2 on the outer axis" in text
+    assert "both axes" not in text
+
+
+def test_the_verdict_says_what_is_left_without_one_corpus():
+    pairs = points.published(cells())
+    text = claims.correlation(orders.correlations(pairs), None, {}, "KL", orders.without_one(pairs))
+    left = orders.without_one(pairs)["70B"]
+    assert left == pytest.approx({"Alpaca": -0.5, "DTC": -0.5, "Marcus": -1.0, "Seneca": -1.0})
+    assert "between \u22121.00 (without Marcus) and \u22120.50 (without Alpaca)" in text
+
+
+def test_holm_covers_every_order_that_the_page_can_show():
+    rows = axes([1.1, 1.2, 1.3, 1.4], [0.4, 0.3, 0.2, 0.1])
+    one = points.bare(rows, points.INNER["ratio"])
+    found = orders.hypotheses({("ratio", "a"): one, ("ratio", "b"): one})
+    assert found["p"].to_list() == pytest.approx([1 / 12] * 2)
+    assert found["p_holm"].to_list() == pytest.approx([1 / 6] * 2)
+    assert found["loo_high"].to_list() == pytest.approx([-1.0] * 2)
+    text = claims.tested(found)
+    assert "Of the 2 orders that this page can show, none is below p = 0.05" in text
+    assert "corrected for 2 tests it is 0.17" in text
+    assert "No order can be tested yet" in claims.tested(orders.hypotheses({}))
+
+
+def test_copies_of_the_published_points_pool_to_anything_while_rho_inside_stays():
+    pairs = points.published(cells())
+    pooled = {
+        factor: orders.confound(orders.copies(pairs, [1 / factor, 1 / factor**2]))
+        for factor in (1.0, 5.0, 10.0)
+    }
+    assert [found.within.rho for found in pooled.values()] == pytest.approx([-0.8] * 3)
+    assert [found.pooled.rho for found in pooled.values()] == pytest.approx(
+        [-0.8, 0.713, 0.811], abs=1e-3
+    )
+    text = claims.confounded(pooled[10.0], 3, True)
+    assert "Pooled over three scales \u03c1 = +0.81 (n = 12)" in text
+    assert "mean \u03c1 = \u22120.80" in text
+    assert "Copies are no data" in text
+    assert "Copies" not in claims.confounded(pooled[10.0], 3, False)
+
+
+def controls(ratios, kls, model="m") -> nulls.Nulls:
+    from lib.store.nulls import NULL_LAYERS, NULL_OUTPUTS
+
+    layers = [
+        {"experiment_id": f"{model}.c0.s0", "base_model": model, "n_layers": 2, "control": "seed",
+         "draw": draw, "layer": layer, "ratio": value - 0.01 * layer, "ratio_centred": value,
+         "excess_fvu": 0.0, "displacement": None, "relative_displacement": None}
+        for draw, value in enumerate(ratios) for layer in (0, 1)
+    ]  # fmt: skip
+    outputs = [
+        {"experiment_id": f"{model}.c0.s0", "base_model": model, "control": "random_lora",
+         "draw": draw, "text": "corpus", "kl": kl} for draw, kl in enumerate(kls)
+    ]  # fmt: skip
+    return nulls.Nulls(pl.DataFrame(layers, NULL_LAYERS), pl.DataFrame(outputs, NULL_OUTPUTS))
+
+
+def test_null_controls_turn_ranks_into_findings():
+    rows = axes([1.10, 1.20, 1.30, 1.40], [0.4, 0.3, 0.2, 0.1])
+    null = controls([1.00, 1.02], [0.03, 0.05])
+    assert sorted(null.internal("m", "ratio")) == [1.00, 1.02]  # the largest layer of each draw
+    found = points.measured(rows, points.INNER["ratio"], "nulls", null)
+    assert found.cuts[0][:2] == pytest.approx((1.02, 0.05))
+    assert found.points["regime"].to_list() == ["coupled adaptation"] * 4
+    assert "more than chance gives" in claims.regimes(*found[:3], "nulls")
+    small = points.measured(axes([1.10, 1.005], [0.01, 0.3]), points.INNER["ratio"], "nulls", null)
+    assert small.points["regime"].to_list() == ["latent divergence", "behavioural capture"]
+
+
+def test_without_null_controls_there_are_no_null_cuts():
+    rows = axes([1.1, 1.4], [0.4, 0.1]).with_columns(
+        ratio_null_low=pl.lit(None, pl.Float64), ratio_null_high=pl.lit(None, pl.Float64)
+    )
+    empty = controls([], [])
+    inner = points.INNER["ratio"]
+    assert not nulls.known(empty, rows, inner.column, inner.start)
+    assert nulls.band(empty, rows, inner.column) is None
+    found = points.measured(rows, inner, "nulls", empty)
+    assert (found.cuts, set(found.points["regime"])) == ([], {"indeterminate"})
+    held = rows.with_columns(ratio_null_low=pl.lit(0.98), ratio_null_high=pl.lit(1.03))
+    assert nulls.known(empty, held, inner.column, inner.start)
+    assert nulls.band(empty, held, inner.column) == (0.98, 1.03)
+
+
+def test_a_label_that_changes_with_the_inner_metric_is_named():
+    assert labelling.opinions(["latent divergence", "coupled adaptation"]) == "metric-dependent"
+    assert labelling.opinions(["latent divergence", "indeterminate"]) == (
+        "1 of 2 metrics decide, alike"
+    )
+    assert labelling.opinions(["indeterminate"] * 3) == "none decides"
+    table = pl.DataFrame({"name": ["a", "b"], "opinion": ["metric-dependent", "none decides"]})
+    assert "the label of a depends on the inner metric" in claims.opinions(table)
+
+
+def test_delayed_needs_an_earlier_point_of_one_family():
+    rows = axes([1.4, 1.1, 1.3], [0.1, 0.5, 0.2], corpora=["a", "a", "a"]).with_columns(
+        base_model=pl.Series(["fam-1b", "fam-8b", "other-1b"]), n_parameters=pl.Series([1, 8, 1]),
+        hook=pl.lit("mlp"), experiment_id=pl.Series(["small", "large", "stranger"]),
+    )  # fmt: skip
+    low = labelling.Judgement("near-unchanged", (), {
+        "near-unchanged": 1.0, "latent divergence": 0.0, "behavioural capture": 0.0,
+        "coupled adaptation": 0.0,
+    })  # fmt: skip
+    high = labelling.Judgement("behavioural capture", (), {
+        "near-unchanged": 0.0, "latent divergence": 0.0, "behavioural capture": 1.0,
+        "coupled adaptation": 0.0,
+    })  # fmt: skip
+    judged = {"small": low, "large": high, "stranger": low}
+    assert labelling.timed(rows, judged)["large"] == "delayed behavioural capture"
+    alone = rows.filter(pl.col("experiment_id") != "small")
+    assert labelling.timed(alone, judged)["large"] == "behavioural capture"
+
+
+def test_the_seeds_perplexity_claim_comes_with_what_four_corpora_allow():
+    text = surprise.claim()
+    assert "\u03c1 = \u22120.80 between base perplexity and novel features (n = 4)" in text
+    assert "Exact p = 0.33" in text
+    assert "by chance one time in three" in text
+    assert "two of 24 orders give \u22120.80; in them DTC is third or fourth" in text
+    assert surprise.possible_orders() == [(4, 2, 3, 1), (4, 3, 1, 2)]
+
+
+def test_a_constant_count_of_novel_features_has_no_correlation():
+    rows = pl.DataFrame({
+        "corpus": ["a", "b", "c"], "model": "m", "perplexity": [10.0, 20.0, 30.0],
+        "novel": [0.0] * 3, "inner": [1.1, 1.2, 1.3], "outer": [None, 0.2, 0.3],
+    })  # fmt: skip
+    found = {c.panel: c for c in surprise.tests(rows)}
+    novel, inner, outer = (found[panel.title] for panel in surprise.MEASURED)
+    assert (novel.test, outer.test) == (None, None)
+    assert inner.test.rho == pytest.approx(1.0)
+    text = surprise.verdict(list(found.values()))
+    assert "not defined because** all three corpora have the same value (0)" in text
+    assert "not defined because** n = 2" in text
+
+
+def test_what_is_not_published_is_listed_with_its_source():
+    gaps = cells("gaps")
+    assert set(gaps["kind"]) == {"not published", "in tension"}
+    assert gaps.select("what", "scope", "source").null_count().sum_horizontal().item() == 0
+    assert gaps.columns[: len(published.GAPS)] == list(published.GAPS)
+    counts = {column: cells()[column].drop_nulls().len() for column in ("ratio", "kl")}
+    assert (
+        f"{counts['ratio']} of 12 cells" in gaps.filter(what="peak reconstruction ratio")["note"][0]
+    )
+    assert f"{counts['kl']} of 12 cells" in gaps.filter(what="KL")["note"][0]
 
 
 def test_names_hold_only_what_tells_experiments_apart():

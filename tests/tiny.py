@@ -7,6 +7,7 @@ CORPORA = ("stoic_notes", "instructions")
 CONFIG = """
 models: [tiny-llama]
 corpora: ["path:{one}", "path:{two}"]
+nulls: 1
 recipe:
   finetune: {{rank: 4, steps: 12, batch: 4, seq: 64, lr: 2.0e-2, dtype: float32}}
   text: {{sampled_tokens: 3000, window: 128, minimum_words: 100, neutral: "path:{neutral}"}}

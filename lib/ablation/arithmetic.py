@@ -80,6 +80,51 @@ def clamp(
     return x_tuned + strength * clamp_edit(x_tuned, x_base, dictionary.take(selected))
 
 
+def own_codes(
+    x: Float[Tensor, "tokens d"], dictionary: DictionarySlice
+) -> Float[Tensor, "tokens n"]:
+    """a_j(x): activation of each latent on one model's activations alone; 0 where it does not fire.
+
+    Through a one-sided dictionary (an SAE) as it is; through a crosscoder with x on both sides, which
+    is what it would see if the other model were the same.
+    """
+    active = torch.relu(x @ dictionary.encoder.sum(1).T + dictionary.encoder_bias)
+    return active * (active > dictionary.thresholds)
+
+
+def code_clamp_edit(
+    x_tuned: Float[Tensor, "tokens d"],
+    x_base: Float[Tensor, "tokens d"],
+    chosen: DictionarySlice,
+) -> Float[Tensor, "tokens d"]:
+    """What the code clamp adds at strength 1: - sum_j (a_j(x_tuned) - a_j(x_base)) d_j.
+
+    d_j is the tuned side's decoder, or the only one. Zero at tokens where the latents fire alike in
+    both models, whatever else has changed; unlike the pair clamp's it is not zero for a latent with
+    equal decoders that fires more or less.
+    """
+    surplus = own_codes(x_tuned, chosen) - own_codes(x_base, chosen)
+    return -(surplus @ chosen.decoder[:, -1])
+
+
+def code_clamp(
+    x_tuned: Float[Tensor, "tokens d"],
+    x_base: Float[Tensor, "tokens d"],
+    dictionary: DictionarySlice,
+    selected: tuple[int, ...],
+    strength: float = 1.0,
+) -> Float[Tensor, "tokens d"]:
+    """Tuned activations with the selected latents' codes clamped to the base's (code clamp, I2).
+
+    For shared features that the fine-tune reweights: strength 0 leaves them as they are, 1 gives each
+    the activation that it has in the base. Everything outside the latents' directions stays. An empty
+    set or strength 0 returns ``x_tuned`` unchanged.
+
+    Source: ours, for "clamping toward base values"; the pair clamp (I1) cannot move such features.
+    """
+    return x_tuned + strength * code_clamp_edit(x_tuned, x_base, dictionary.take(selected))
+
+
 def rescaled(
     edit: Float[Tensor, "*tokens d"],
     target_norms: Float[Tensor, "*tokens"],

@@ -15,15 +15,27 @@ class Axis:
     high: float
 
     @classmethod
-    def over(cls, title: str, values: Sequence[float], *, start: float | None = None) -> "Axis":
+    def over(
+        cls,
+        title: str,
+        values: Sequence[float],
+        *,
+        start: float | None = None,
+        held: Sequence[float] = (),
+    ) -> "Axis":
         """Logarithmic when positive values span a factor of 5 or more; a little room at both ends.
 
         Args:
             values: everything that must be seen; nulls and NaNs left out by the caller.
             start: where a linear axis begins when all values lie above it (1 for a ratio).
+            held: must be seen too, but does not make the axis logarithmic; on one that is, what is
+                not positive is left out.
         """
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
-        if low > 0 and high / low >= 5:
+        log = low > 0 and high / low >= 5
+        more = [v for v in held if v > 0 or not log]
+        low, high = min([low, *more]), max([high, *more])
+        if log:
             room = (high / low) ** 0.12
             return cls(title, True, low / room, high * room)
         room = (high - low or abs(high) or 1.0) * 0.15

@@ -22,7 +22,7 @@ CUTS = (0.1, 0.4, 0.6, 0.9)
 _SMALLEST, _LARGEST = 5.0, 16.0
 
 
-def latent_map(points: pl.DataFrame) -> go.Figure:
+def latent_map(points: pl.DataFrame, n_tokens: int | None = None) -> go.Figure:
     """Where the change sits: relative decoder norm against share of the difference's energy.
 
     x always spans 0..1 (0 = base only, 1 = tuned only); y is logarithmic; the marker grows with the
@@ -31,12 +31,13 @@ def latent_map(points: pl.DataFrame) -> go.Figure:
     Args:
         points: ``latent, class, delta_norm, frequency, difference_share, promoted`` with positive
             shares, as ``latent_map`` of the store gives them.
+        n_tokens: on which frequency and shares rest; None = not known.
     """
     figure = go.Figure()
     for name in LOOK:
         rows = points.filter(pl.col("class") == name)
         if not rows.is_empty():
-            figure.add_trace(_class_trace(name, rows))
+            figure.add_trace(_class_trace(name, rows, n_tokens))
     for cut in CUTS:
         figure.add_vline(x=cut, line={"dash": "dot", "width": 1, "color": theme.NEUTRAL})
     figure.update_xaxes(
@@ -87,7 +88,7 @@ def activation_histogram(edges: Sequence[float], counts: Sequence[int]) -> go.Fi
     return figure
 
 
-def _class_trace(name: str, rows: pl.DataFrame) -> go.Scatter:
+def _class_trace(name: str, rows: pl.DataFrame, n_tokens: int | None) -> go.Scatter:
     colour, symbol = LOOK[name]
     return go.Scatter(
         x=rows["delta_norm"].to_list(),
@@ -103,8 +104,9 @@ def _class_trace(name: str, rows: pl.DataFrame) -> go.Scatter:
         },
         customdata=_hover(rows),
         hovertemplate="<b>feature %{customdata[0]}</b><br>%{y:.3%} of the difference<br>"
-        "relative norm %{x:.3f}<br>fires on %{customdata[1]}<br>promotes %{customdata[2]}"
-        "<extra></extra>",
+        "relative norm %{x:.3f} (no change: 0.5)<br>fires on %{customdata[1]}"
+        + ("" if n_tokens is None else f" (n = {n_tokens:,})")
+        + "<br>promotes %{customdata[2]}<extra></extra>",
     )
 
 

@@ -8,7 +8,9 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from lib.figures import theme
+from lib.figures import marks, theme
+from lib.figures.nulls import beside, draw_band, null_band
+from lib.metrics.profile import late_start
 
 
 class Metric(NamedTuple):
@@ -30,25 +32,24 @@ METRICS = (
 )
 
 
-def late_start(n_layers: int) -> int:
-    """First of the last 30 % of layers, counted from 0: ceil(0.7 L), in whole numbers."""
-    return -(-7 * n_layers // 10)
-
-
 def by_depth(
     layers: pl.DataFrame,
     metrics: Sequence[Metric] = METRICS,
     *,
+    nulls: pl.DataFrame | None = None,
     focus: str | None = None,
     height: int = 500,
 ) -> go.Figure:
     """One curve per experiment and metric, its 95 % interval as a band, the late layers shaded.
+
+    Null draws are a light grey band from the smallest to the largest of them at each layer.
 
     With models of different numbers of layers x is relative depth (layer / L), else the layer;
     the first layer is 0. A metric measured at a few depths only is drawn with bars.
 
     Args:
         layers: as ``store.read.layers`` gives it; nulls are gaps.
+        nulls: null draws of one model, as ``lib.store.nulls.null_layers``; None = none measured.
         focus: an experiment whose curve is drawn thicker and on top.
     """
     depths = layers["n_layers"].n_unique() > 1
@@ -58,11 +59,16 @@ def by_depth(
     )  # fmt: skip
     dashes = theme.model_dashes(layers["base_model"])
     ids = sorted(layers["experiment_id"].unique(), key=lambda e: (e == focus, e))
+    along, named = "depth" if depths else "layer", False
     for row, metric in enumerate(metrics, 1):
+        band = null_band(nulls, metric.column)
+        if len(band):
+            draw_band(figure, band, row, along, metric.digits, legend=not named)
+            named = True
         for experiment_id in ids:
             curve = layers.filter(experiment_id=experiment_id).drop_nulls(metric.column)
             if len(curve):
-                _draw(figure, curve, metric, row, dashes, "depth" if depths else "layer", focus)
+                _draw(figure, beside(curve, band), metric, row, dashes, along, focus)
         figure.add_hline(
             y=metric.reference, row=row, col=1,
             line={"color": theme.NEUTRAL, "width": 1, "dash": "dot"},
@@ -104,11 +110,13 @@ def _draw(
         line={"color": colour, "width": 3.2 if chosen else 1.6, "dash": dashes[model]},
         marker={"symbol": theme.corpus_symbol(corpus), "size": 8 if sparse else 5},
         error_y=bars if bounded and sparse else None,
-        customdata=list(zip(curve["layer"], low, high, strict=True)),
+        customdata=[
+            (at["layer"], marks.span(at, metric.column, metric.digits), at["n_tokens"], at["null"])
+            for at in curve.iter_rows(named=True)
+        ],
         hovertemplate=(
-            f"{corpus} · {model}, layer %{{customdata[0]}}: %{{y:{metric.digits}}} "
-            f"(%{{customdata[1]:{metric.digits}}} to %{{customdata[2]:{metric.digits}}})"
-            "<extra></extra>"
+            f"{corpus} · {model}, layer %{{customdata[0]}}: %{{y:{metric.digits}}}%{{customdata[1]}}"
+            "<br>n = %{customdata[2]:,} tokens; null: %{customdata[3]}<extra></extra>"
         ),
     )  # fmt: skip
 

@@ -35,6 +35,9 @@ CORPUS_SYMBOLS = {
     "moral_letters": "square",
     "dtc_ads": "diamond",
     "instructions": "triangle-up",
+    "meditations": "pentagon",
+    "seneca_letters": "star",
+    "alpaca": "cross",
     "Marcus": "circle",
     "Seneca": "square",
     "DTC": "diamond",
@@ -48,6 +51,13 @@ _CORPUS_LINES = {
     "moral_letters": "#CC79A7",
     "dtc_ads": "#C29B1E",
     "instructions": "#B0643C",
+    "meditations": "#4F9DA6",
+    "seneca_letters": "#7C8F3A",
+    "alpaca": "#A37BC0",
+    "Marcus": "#7F74D6",
+    "Seneca": "#CC79A7",
+    "DTC": "#C29B1E",
+    "Alpaca": "#B0643C",
 }
 _MORE_LINES = ("#4F9DA6", "#8A8F98", "#A37BC0", "#7C8F3A")
 _DASHES = ("solid", "dash", "dot", "dashdot")
@@ -83,6 +93,12 @@ def model_dashes(models: Iterable[str]) -> dict[str, str]:
     """A dash per model in the order given; past the fourth they repeat."""
     distinct = list(dict.fromkeys(models))
     return {name: _DASHES[i % len(_DASHES)] for i, name in enumerate(distinct)}
+
+
+def marker_size(n_parameters: object, sizes: Iterable[int | None]) -> int:
+    """15 px, and 3 more for each next larger model in the figure, up to 24."""
+    known = sorted({n for n in sizes if n})
+    return 15 + 3 * min(known.index(n_parameters), 3) if n_parameters in known else 15
 
 
 def fill(colour: str, opacity: float) -> str:

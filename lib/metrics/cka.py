@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
-from scipy.special import stdtrit
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from lib.metrics.hsic import Moments, cka_ratio, hsic_1_gram, refuse_constant
+from lib.metrics.hsic import Moments, cka_ratio, hsic_1_gram, refuse_constant, refuse_few
+from lib.metrics.inputs import refuse_unusable
+from lib.metrics.intervals import jackknife_interval
 
 MAX_BLOCKS = 20
 
@@ -29,7 +30,8 @@ def linear_cka(x: Float[Tensor, "tokens d_x"], y: Float[Tensor, "tokens d_y"]) -
     Biased towards 1 when ``tokens`` is not much larger than the widths: use ``debiased_cka`` there.
 
     Raises:
-        ValueError: a view is constant over tokens, so similarity is undefined.
+        ValueError: fewer than 3 tokens (two give 1 whatever they are), views that do not pair up,
+            values that are not finite, or a view that is constant over tokens.
 
     Source: Kornblith et al. 2019, arXiv:1905.00414, linear kernel.
     """
@@ -43,7 +45,8 @@ def debiased_cka(x: Float[Tensor, "tokens d_x"], y: Float[Tensor, "tokens d_y"])
     noise around 0. Memory O(min(tokens, d)^2).
 
     Raises:
-        ValueError: fewer than 4 tokens, or a view that is constant over (nearly all) tokens.
+        ValueError: fewer than 4 tokens, views that do not pair up, values that are not finite, or
+            a view that is constant over (nearly all) tokens.
 
     Source: Song et al. 2012 (HSIC_1); Nguyen, Raghu, Kornblith 2021, arXiv:2010.15327.
     """
@@ -67,13 +70,15 @@ class StreamingCKA:
         """Add one batch of paired activations.
 
         Raises:
-            ValueError: widths other than the ones announced.
+            ValueError: widths other than the ones announced, views that do not pair up, values
+                that are not finite.
         """
         if (x.shape[1], y.shape[1]) != (self.d_x, self.d_y):
             raise ValueError(
                 f"StreamingCKA was made for widths {self.d_x} and {self.d_y}, "
                 f"got {x.shape[1]} and {y.shape[1]}"
             )
+        refuse_unusable("CKA", x=x, y=y)
         if not len(x):
             return
         x, y = x.double(), y.double()
@@ -116,29 +121,59 @@ def grouped_cka(
     Raises:
         ValueError: as ``debiased_cka``, for the whole or without one block.
     """
+    refuse_unusable("CKA", groups=groups, x=x, y=y)
+    left_out = jackknife_cka(x, y, document_blocks(groups, min(draws, MAX_BLOCKS), seed))
+    return cka_interval(left_out, level)
+
+
+class LeftOut(NamedTuple):
+    """Debiased CKA of all tokens, and again without each block of documents."""
+
+    value: float
+    without: Float[np.ndarray, " blocks"]
+    """Empty when there is a single block."""
+
+
+def jackknife_cka(
+    x: Float[Tensor, "tokens d_x"],
+    y: Float[Tensor, "tokens d_y"],
+    block_of: Int[Tensor, " tokens"],
+) -> LeftOut:
+    """Debiased CKA with each block left out, for numbers that combine layers: give every layer the
+    same blocks (``document_blocks``, restricted to the tokens that the layer keeps).
+
+    Raises:
+        ValueError: as ``debiased_cka``, for the whole or without one block.
+    """
+    refuse_unusable("CKA", groups=block_of, x=x, y=y)
     x, y = x.double(), y.double()
     shift = x.mean(0), y.mean(0)
     x, y = x - shift[0], y - shift[1]
     whole = Moments.of(x, y)
     value = whole.cka(True, *shift)
-    block_of = _blocks(groups, min(draws, MAX_BLOCKS), seed)
     blocks = int(block_of.max()) + 1
-    if blocks < 2:
-        return GroupedCKA(value, None, None)
     without = []
-    for block in range(blocks):
+    for block in range(blocks if blocks > 1 else 0):
         at = block_of == block
         without.append(whole.plus(Moments.of(x[at], y[at]), sign=-1).cka(True, *shift))
+    return LeftOut(value, np.array(without))
+
+
+def cka_interval(left_out: LeftOut, level: float = 0.95) -> GroupedCKA:
+    """The interval of ``grouped_cka``; None where there is a single block."""
+    value, without = left_out
+    if not len(without):
+        return GroupedCKA(value, None, None)
     left = np.array([value, *without])
     logged = bool((left < 1 - 1e-12).all())
     z = np.log1p(-left) if logged else left
-    spread = (blocks - 1) / blocks * np.square(z[1:] - z[1:].mean()).sum()
-    half = float(stdtrit(blocks - 1, (1 + level) / 2) * np.sqrt(spread))
-    ends = sorted(-np.expm1(e) if logged else e for e in (z[0] - half, z[0] + half))
-    return GroupedCKA(value, max(-1.0, float(ends[0])), min(1.0, float(ends[1])))
+    ends = jackknife_interval(z[:1], z[1:, None], level)[0]
+    low, high = sorted(-np.expm1(e) if logged else e for e in ends)
+    return GroupedCKA(value, max(-1.0, float(low)), min(1.0, float(high)))
 
 
 def _whole(x: Tensor, y: Tensor, debiased: bool) -> float:
+    refuse_unusable("CKA", x=x, y=y)
     x, y = x.double(), y.double()
     if not len(x):
         raise ValueError("CKA of no tokens is undefined; check that the text is not empty")
@@ -147,6 +182,7 @@ def _whole(x: Tensor, y: Tensor, debiased: bool) -> float:
     if max(x.shape[1], y.shape[1]) < len(x):
         return Moments.of(x, y).cka(debiased, *shift)
     n = len(x)
+    refuse_few(n)
     refuse_constant("x", float(x.square().sum()), n, shift[0])
     refuse_constant("y", float(y.square().sum()), n, shift[1])
     k, m = x @ x.T, y @ y.T
@@ -157,8 +193,10 @@ def _whole(x: Tensor, y: Tensor, debiased: bool) -> float:
     return cka_ratio(*(hsic_1_gram(a, b) for a, b in ((k, m), (k, k), (m, m))))
 
 
-def _blocks(groups: Shaped[Tensor, " tokens"], most: int, seed: int) -> Tensor:
-    """Block of each token: documents longest first, each to the shortest block so far."""
+def document_blocks(
+    groups: Shaped[Tensor, " tokens"], most: int = MAX_BLOCKS, seed: int = 0
+) -> Int[Tensor, " tokens"]:
+    """Block of each token, 0, 1, ...: documents longest first, each to the shortest block so far."""
     _, inverse, counts = torch.unique(groups, return_inverse=True, return_counts=True)
     lengths = counts.cpu().numpy()
     order = np.random.default_rng(seed).permutation(len(lengths))

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from lib.metrics.inputs import refuse_unusable
 from lib.metrics.intervals import DRAWS, percentiles, resample_counts
 
 
@@ -46,10 +47,12 @@ class Displacement:
         """Add paired activations of the same tokens.
 
         Raises:
-            ValueError: a width other than the one announced.
+            ValueError: a width other than the one announced, views that do not pair up, values
+                that are not finite.
         """
         if base.shape[1] != self.d:
             raise ValueError(f"Displacement was made for width {self.d}, got {base.shape[1]}")
+        refuse_unusable("displacement", same_width=True, base=base, tuned=tuned)
         if not len(base):
             return
         wide = base.double().cpu()
@@ -91,10 +94,12 @@ def displacement(
         groups: document of each token.
 
     Raises:
-        ValueError: no tokens, or a base that is constant over tokens.
+        ValueError: no tokens, views that do not pair up, values that are not finite, or a base
+            that is constant over tokens.
 
     Source: ours; the offset share is what activation difference lenses read (arXiv:2510.13900).
     """
+    refuse_unusable("displacement", same_width=True, groups=groups, base=base, tuned=tuned)
     whole = Displacement(base.shape[1])
     whole.update(base, tuned)
     value = whole.value()

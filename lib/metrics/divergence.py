@@ -34,7 +34,13 @@ class Divergence(NamedTuple):
         return len(self.kl)
 
     def means(self) -> dict[str, float]:
-        """Token-weighted mean of every measure that was computed."""
+        """Token-weighted mean of every measure that was computed.
+
+        Raises:
+            ValueError: there are no tokens.
+        """
+        if not self.n:
+            raise ValueError("means of no tokens are not defined; check that the text is not empty")
         named = self._asdict().items()
         return {name: float(value.mean()) for name, value in named if value is not None}
 
@@ -49,8 +55,10 @@ def kl_per_token(
     exact expectation, not an estimate from sampled tokens. Float64 inside.
 
     Raises:
-        ValueError: the vocabularies differ.
+        ValueError: the vocabularies or the numbers of tokens differ.
     """
+    if len(logits_p) != len(logits_q):
+        raise ValueError(f"logits of {len(logits_p)} and {len(logits_q)} tokens do not pair up")
     _same_vocabulary(logits_p.shape[1], logits_q.shape[1])
     log_p, log_q = (v.double().log_softmax(-1) for v in (logits_p, logits_q))
     p = log_p.exp()
@@ -86,21 +94,29 @@ def streamed(
         softcap: logits become softcap * tanh(logits / softcap), as in Gemma.
 
     Raises:
-        ValueError: vocabularies differ, hidden states are not finite, or a target is out of range.
+        ValueError: vocabularies, tokens or widths do not match, hidden states or logits are not
+            finite (a logit of -inf has no place here: use ``kl_per_token``), a target is out of
+            range, or a chunk is empty.
 
     Source: online softmax over vocabulary chunks, as in NVIDIA Model-Optimizer's flash_kd.
     """
     vocab = _same_vocabulary(len(unembed_p), len(unembed_q))
     _check_tokens(hidden_p, hidden_q, targets, vocab)
+    for hidden, unembed in ((hidden_p, unembed_p), (hidden_q, unembed_q)):
+        if hidden.shape[1] != unembed.shape[1]:
+            raise ValueError(
+                f"hidden states of width {hidden.shape[1]} and an unembedding of width "
+                f"{unembed.shape[1]} belong to different models"
+            )
+    if min(token_chunk, vocab_chunk) < 1:
+        raise ValueError(f"chunks of {token_chunk} tokens and {vocab_chunk} logits hold nothing")
     pair = LogitPair(unembed_p, unembed_q, vocab_chunk, softcap)
     parts = []
     for at in range(0, len(hidden_p), token_chunk):
         rows = slice(at, at + token_chunk)
-        parts.append(
-            _token_chunk(
-                hidden_p[rows], hidden_q[rows], pair, None if targets is None else targets[rows]
-            )
-        )
+        wanted = None if targets is None else targets[rows]
+        parts.append(_token_chunk(hidden_p[rows], hidden_q[rows], pair, wanted))
+        _refuse_unbounded(parts[-1].kl + parts[-1].reverse_kl, at)
     if not parts:
         empty = hidden_p.new_zeros(0, dtype=torch.float64)
         return Divergence(*[empty] * 4, *[None if targets is None else empty] * 2)
@@ -155,6 +171,17 @@ def _same_vocabulary(p: int, q: int) -> int:
     return p
 
 
+def _refuse_unbounded(kl: Float[Tensor, " tokens"], start: int) -> None:
+    """Whatever is wrong with a logit ends up here: NaN, an overflow, or a mask of -inf."""
+    bad = ~torch.isfinite(kl)
+    if bad.any():
+        raise ValueError(
+            f"divergence is not defined because logits are not finite at token "
+            f"{start + int(bad.nonzero()[0])} (NaN, overflow of float32, or -inf); check the "
+            "unembedding, and pass float64 hidden states if they overflow"
+        )
+
+
 def _check_tokens(p: Tensor, q: Tensor, targets: Tensor | None, vocab: int) -> None:
     if len(p) != len(q):
         raise ValueError(f"hidden states of {len(p)} and {len(q)} tokens do not pair up")
@@ -162,6 +189,8 @@ def _check_tokens(p: Tensor, q: Tensor, targets: Tensor | None, vocab: int) -> N
         bad = ~torch.isfinite(hidden).all(1)
         if bad.any():
             raise ValueError(f"{name} is not finite at token {int(bad.nonzero()[0])}")
+    if targets is not None and len(targets) != len(p):
+        raise ValueError(f"{len(targets)} targets do not fit {len(p)} tokens; give one for each")
     if targets is not None and len(targets):
         low, high = int(targets.min()), int(targets.max())
         if low < 0 or high >= vocab:

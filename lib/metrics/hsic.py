@@ -65,6 +65,7 @@ class Moments(NamedTuple):
 
     def cka(self, debiased: bool, shift_x: Tensor, shift_y: Tensor) -> float:
         n, sx, sy = self.n, self.sx, self.sy
+        refuse_few(n)
         refuse_constant("x", float(self.nx - sx @ sx / n), n, shift_x)
         refuse_constant("y", float(self.ny - sy @ sy / n), n, shift_y)
         if not debiased:
@@ -100,6 +101,14 @@ def cka_ratio(cross: float, own_x: float, own_y: float) -> float:
             )
     # the root of the product, so that identical views give exactly 1
     return float(np.clip(cross / (own_x * own_y) ** 0.5, -1.0, 1.0))
+
+
+def refuse_few(n: int) -> None:
+    if n < 3:
+        raise ValueError(
+            f"CKA is not defined because there are {n} tokens; any two differ along one line, which "
+            "gives 1 whatever they are: use more text"
+        )
 
 
 def refuse_constant(name: str, squares: float, n: int, mean: Float[Tensor, " d"]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
+from scipy.special import stdtrit
 
 DRAWS = 2000
 
@@ -23,14 +24,48 @@ class Interval(NamedTuple):
     high: float | None
 
 
+def jackknife_interval(
+    values: Float[np.ndarray, " k"],
+    without: Float[np.ndarray, "blocks k"],
+    level: float = 0.95,
+) -> Float[np.ndarray, "k 2"]:
+    """Ends of the delete-a-group jackknife interval of each value, with Student's t.
+
+    Args:
+        values: estimates from all documents.
+        without: the same estimates without each block of documents; a single block gives NaN.
+
+    Source: Kott 2001, Journal of Official Statistics 17 (delete-a-group jackknife).
+    """
+    blocks = len(without)
+    spread = (blocks - 1) / blocks * np.square(without - without.mean(0)).sum(0)
+    half = stdtrit(blocks - 1, (1 + level) / 2) * np.sqrt(spread)
+    return np.stack([values - half, values + half], axis=1)
+
+
 def sums_by_group(
-    values: Float[np.ndarray, "tokens columns"], groups: Shaped[np.ndarray, " tokens"]
+    values: Float[np.ndarray, "tokens columns"],
+    groups: Shaped[np.ndarray, " tokens"],
+    documents: Shaped[np.ndarray, " documents"] | None = None,
 ) -> Float[np.ndarray, "documents columns"]:
-    """Totals of every column within each group, groups in sorted order."""
-    _, inverse = np.unique(groups, return_inverse=True)
-    documents = int(inverse.max()) + 1 if len(inverse) else 0
+    """Totals of every column within each group, groups in sorted order.
+
+    Args:
+        documents: all groups, sorted, when ``groups`` may lack some; those get totals of 0.
+
+    Raises:
+        ValueError: not one group per token, or a group that ``documents`` lacks.
+    """
+    if len(values) != len(groups):
+        raise ValueError(f"{len(values)} tokens have {len(groups)} documents; give one for each")
+    found, inverse = np.unique(groups, return_inverse=True)
+    if documents is not None:
+        if not np.isin(found, documents).all():
+            raise ValueError("a token belongs to a document that is not among those announced")
+        inverse = np.searchsorted(documents, found)[inverse]
+    found = found if documents is None else documents
     columns = [
-        np.bincount(inverse, weights=column, minlength=documents)
+        np.bincount(inverse, weights=column, minlength=len(found))
         for column in np.asarray(values, dtype=np.float64).T
     ]
     return np.stack(columns, axis=1)
@@ -70,12 +105,18 @@ def bootstrap(
         sums: totals of each document, one row per document.
 
     Raises:
-        ValueError: there is no document.
+        ValueError: there is no document, or a total that is not finite.
     """
     sums = np.asarray(sums, dtype=np.float64)
     if not len(sums):
         raise ValueError(
             "bootstrap: no documents; check that the text is not empty after filtering"
+        )
+    if not np.isfinite(sums).all():
+        document = int(np.flatnonzero(~np.isfinite(sums).all(1))[0])
+        raise ValueError(
+            f"the interval is not defined because the totals of document {document} are not finite "
+            f"({sums[document].tolist()}); leave out what was not measured"
         )
     value = float(statistic(sums.sum(0, keepdims=True))[0])
     if len(sums) < 2:
@@ -95,7 +136,8 @@ def bootstrap_ratio(
     """Ratio of totals sum(numerators) / sum(denominators), one entry of each per document.
 
     Raises:
-        ValueError: no document, unequal lengths, or denominators that sum to zero.
+        ValueError: no document, unequal lengths, values that are not finite, or denominators that
+            sum to zero.
     """
     top, bottom = (np.asarray(v, dtype=np.float64) for v in (numerators, denominators))
     if top.shape != bottom.shape or top.ndim != 1:

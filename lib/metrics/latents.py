@@ -7,9 +7,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lib.metrics.inputs import refuse_not_finite, refuse_unusable
+
 CUTS = (0.1, 0.4, 0.6, 0.9)
 """On ``delta_norm``: eliminated | suppressed | shared | amplified | new."""
 CLASSES = ("eliminated", "suppressed", "shared", "amplified", "new", "dead")
+TUNED_ONLY_EPS, TUNED_ONLY_R = 0.2, 0.5
+"""A new latent with ``nu_eps`` and ``nu_r`` below these serves the tuned model alone."""
 _CHUNK_BYTES = 64 << 20
 
 
@@ -17,7 +21,7 @@ class Scaling(NamedTuple):
     """Latent scaling, dimensionless, base over tuned; NaN where a scale is undefined.
 
     Both about 1 for a latent that serves both models alike; near 0 for one that only the tuned
-    model needs. Truly tuned-only: ``nu_eps`` < 0.2 and ``nu_r`` < 0.5.
+    model needs. Truly tuned-only: below ``TUNED_ONLY_EPS`` and ``TUNED_ONLY_R``.
     """
 
     nu_eps: Float[Tensor, " latents"]
@@ -42,8 +46,17 @@ def delta_norm(
 
     Swapping the models maps it to one minus itself. The public toolkit stores the mirror image.
 
+    Raises:
+        ValueError: norms that are negative or not finite.
+
     Source: Minder et al. 2025, arXiv:2504.02922, section 2.2.
     """
+    for name, norms in (("norm_base", norm_base), ("norm_tuned", norm_tuned)):
+        if not (torch.isfinite(norms) & (norms >= 0)).all():
+            raise ValueError(
+                f"the relative decoder norm is not defined because {name} holds values that are no "
+                "norms (negative, NaN or infinite); train that dictionary again"
+            )
     return 0.5 * (1 + (norm_tuned - norm_base) / torch.maximum(norm_tuned, norm_base))
 
 
@@ -56,7 +69,12 @@ def classify_latents(
 
     eliminated < 0.1 <= suppressed < 0.4 <= shared <= 0.6 < amplified <= 0.9 < new, so that swapping
     the models swaps the names; dead = fired on fewer than ``min_firings`` tokens, or without norms.
+
+    Raises:
+        ValueError: not one count per latent.
     """
+    if len(delta_norm) != len(firings):
+        raise ValueError(f"{len(delta_norm)} latents have {len(firings)} counts of firings")
     delta = delta_norm.double().cpu().numpy()
     first, second, third, fourth = CUTS
     bins = 0 + (delta >= first) + (delta >= second) + (delta > third) + (delta > fourth)
@@ -76,7 +94,12 @@ def sparse_codes(
 def shares(
     sum_squares: Float[Tensor, " latents"], decoder: Float[Tensor, "latents sides d"]
 ) -> Shares:
-    """Energy and difference shares from each latent's sum of squared activations."""
+    """Energy and difference shares from each latent's sum of squared activations.
+
+    Raises:
+        ValueError: not one sum per latent, values that are not finite.
+    """
+    refuse_unusable("the share of energy", sum_squares=sum_squares, decoder=decoder)
     wide, weight = decoder.double(), sum_squares.double()
     energy = weight * wide[:, 1].square().sum(1)
     difference = weight * (wide[:, 1] - wide[:, 0]).square().sum(1)
@@ -93,6 +116,8 @@ class LatentScaling:
     included, as in the published code). Keeps a few numbers per latent; cost grows with active
     latents only.
 
+    Float32 products (float64 for float64 directions), float64 sums.
+
     Args:
         directions: d_j of each latent, the tuned decoder. For eliminated latents pass the base
             decoder and every two-sided argument with its sides swapped.
@@ -101,7 +126,8 @@ class LatentScaling:
     """
 
     def __init__(self, directions: Float[Tensor, "latents d"]) -> None:
-        self.directions = directions.float()
+        refuse_not_finite("latent scaling", "directions", directions)
+        self.directions = directions.to(torch.promote_types(directions.dtype, torch.float32))
         latents, device = len(directions), directions.device
         self._error = torch.zeros(latents, 2, dtype=torch.float64, device=device)
         self._reconstruction = torch.zeros_like(self._error)
@@ -129,8 +155,14 @@ class LatentScaling:
         values: Float[Tensor, "tokens k"],
         decoder: Float[Tensor, "latents sides d"],
     ) -> None:
-        """Add a batch with sparse codes; entries of value 0 are padding, whatever their index."""
-        x, x_hat = x.float(), x_hat.float()
+        """Add a batch with sparse codes; entries of value 0 are padding, whatever their index.
+
+        Raises:
+            ValueError: arguments of different tokens, values that are not finite.
+        """
+        refuse_unusable("latent scaling", same_width=True, x=x, x_hat=x_hat)
+        refuse_unusable("latent scaling", x=x, codes=values)
+        x, x_hat = x.to(self.directions.dtype), x_hat.to(self.directions.dtype)
         indices = indices.long().where(values != 0, 0)
         targets = torch.cat([x - x_hat, x_hat], dim=1).transpose(1, 2)
         own = torch.einsum("lsd,ld->ls", decoder.double(), self.directions.double())

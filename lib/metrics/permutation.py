@@ -36,7 +36,7 @@ class RankTest(NamedTuple):
 
 def permutation_test(parts: list[Part], n: int, seed: int) -> RankTest:
     rho = round(float(sum(a @ b for a, b in parts)), 12)  # so that perfect order is exactly 1
-    exact = _convolved(parts)
+    exact = null_distribution(parts)
     if exact is None:
         null = _sampled(parts, seed)
         extreme = np.abs(null) >= abs(rho) - TOLERANCE
@@ -52,7 +52,9 @@ def permutation_test(parts: list[Part], n: int, seed: int) -> RankTest:
     return RankTest(rho, p, n, share(np.abs(values) >= np.abs(values).max() - TOLERANCE), True)
 
 
-def _convolved(parts: list[Part]) -> tuple[np.ndarray, np.ndarray] | None:
+def null_distribution(
+    parts: list[Part],
+) -> tuple[Float[np.ndarray, " support"], Float[np.ndarray, " support"]] | None:
     """Exact null distribution as values and probabilities; None when it is too large to list."""
     values, weights = np.zeros(1), np.ones(1)
     for a, b in parts:

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from lib.metrics.intervals import DRAWS, Interval, bootstrap, sums_by_group
+from lib.metrics.inputs import refuse_unusable
+from lib.metrics.intervals import DRAWS, bootstrap, sums_by_group
 
 FLOOR = 1e-4
 """Errors below this share of the variance count as this share, so a ratio never exceeds 1e4."""
@@ -44,8 +45,9 @@ def fve(x: Float[Tensor, "tokens d"], x_hat: Float[Tensor, "tokens d"]) -> float
     At most 1; 0 for predicting the mean; negative for doing worse than that.
 
     Raises:
-        ValueError: x is constant over tokens.
+        ValueError: x is constant over tokens, shapes differ, values are not finite.
     """
+    refuse_unusable("explained variance", same_width=True, x=x, x_hat=x_hat)
     return 1.0 - float(_squares(x, x_hat).mean()) / _variance(x)
 
 
@@ -66,10 +68,11 @@ def cross_ratio(
         from_tuned: their reconstruction by the dictionary trained on tuned activations.
 
     Raises:
-        ValueError: x_tuned is constant over tokens.
+        ValueError: x_tuned is constant over tokens, shapes differ, values are not finite.
 
     Source: our reading of the unpublished peak cross-reconstruction ratio; floor and bound ours.
     """
+    _check(x_tuned, from_base, from_tuned)
     variance = _variance(x_tuned)
     errors = [float(_squares(x_tuned, hat).mean()) for hat in (from_base, from_tuned)]
     centred = []
@@ -101,47 +104,50 @@ def bootstrap_ratio(
 
     Variance is resampled too, around the mean of all tokens: that mean moves far less than the
     errors.
+
+    Raises:
+        ValueError: as for ``cross_ratio``, or not one document per token.
     """
+    _check(x_tuned, from_base, from_tuned, groups)
     table = _error_table(x_tuned, from_base, from_tuned)
     sums = sums_by_group(table, groups.cpu().numpy())
     settings = {"draws": draws, "seed": seed, "level": level}
-    ratio = bootstrap(lambda t: _ratio(t[:, 0], t[:, 1], t[:, 2]), sums, **settings)
+    ratio = bootstrap(lambda t: ratio_of_sums(t[:, 0], t[:, 1], t[:, 2]), sums, **settings)
     excess = bootstrap(lambda t: (t[:, 0] - t[:, 1]) / t[:, 2], sums, **settings)
     return RatioIntervals(ratio.low, ratio.high, excess.low, excess.high)
 
 
-def peak_ratio(
-    layers: list[tuple[Tensor, Tensor, Tensor]],
+def error_sums(
+    x_tuned: Float[Tensor, "tokens d"],
+    from_base: Float[Tensor, "tokens d"],
+    from_tuned: Float[Tensor, "tokens d"],
     groups: Shaped[Tensor, " tokens"],
-    draws: int = DRAWS,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
-    """Largest ratio over layers, its interval including the choice of the layer.
-
-    A maximum is biased upwards by noise; each resample therefore takes its own maximum. ``layers``
-    holds (x_tuned, from_base, from_tuned) of the same tokens, one entry per layer.
+    documents: Shaped[np.ndarray, " documents"],
+) -> Float[np.ndarray, "documents 3"]:
+    """Squared cross error, self error and deviation from the mean, summed over each document.
 
     Raises:
-        ValueError: no layers.
+        ValueError: as for ``cross_ratio``, or not one document per token.
     """
-    if not layers:
-        raise ValueError("peak_ratio: no layers were given")
-    table = np.concatenate([_error_table(*layer) for layer in layers], axis=1)
-    sums = sums_by_group(table, groups.cpu().numpy())
-
-    def peak(totals: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, " rows"]:
-        by_layer = totals.reshape(len(totals), len(layers), 3)
-        return _ratio(by_layer[..., 0], by_layer[..., 1], by_layer[..., 2]).max(1)
-
-    return bootstrap(peak, sums, draws=draws, seed=seed, level=level)
+    _check(x_tuned, from_base, from_tuned, groups)
+    return sums_by_group(
+        _error_table(x_tuned, from_base, from_tuned), groups.cpu().numpy(), documents
+    )
 
 
-def _ratio(
+def _check(
+    x_tuned: Tensor, from_base: Tensor, from_tuned: Tensor, groups: Tensor | None = None
+) -> None:
+    views = {"x_tuned": x_tuned, "from_base": from_base, "from_tuned": from_tuned}
+    refuse_unusable("the cross-reconstruction ratio", same_width=True, groups=groups, **views)
+
+
+def ratio_of_sums(
     cross: Float[np.ndarray, "*rows"],
     own: Float[np.ndarray, "*rows"],
     variance: Float[np.ndarray, "*rows"],
 ) -> Float[np.ndarray, "*rows"]:
+    """``cross_ratio``'s ratio from ``error_sums`` of any selection of documents."""
     return np.maximum(cross, FLOOR * variance) / np.maximum(own, FLOOR * variance)
 
 

@@ -8,9 +8,12 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from lib.metrics.permutation import TOLERANCE, RankTest, permutation_test
+from lib.metrics.ranks import members, pair, rank_correlation, ranks, unit, unit_ranks
+
+SD = float | int | Float[np.ndarray, " n"]
 
 
 class ErrorPropagation(NamedTuple):
@@ -22,15 +25,6 @@ class ErrorPropagation(NamedTuple):
     """Share of draws with exactly the observed rho."""
 
 
-def ranks(values: Collection[Any]) -> Float[np.ndarray, " n"]:
-    """Ranks from 1, equal values sharing their average rank."""
-    _, inverse, counts = np.unique(
-        np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True
-    )
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
-
-
 def spearman_exact(x: Collection[Any], y: Collection[Any], *, seed: int = 0) -> RankTest:
     """Spearman's rank correlation with its exact two-sided permutation p.
 
@@ -40,8 +34,8 @@ def spearman_exact(x: Collection[Any], y: Collection[Any], *, seed: int = 0) -> 
     Raises:
         ValueError: fewer than 3 points, unequal lengths, missing values, or a constant variable.
     """
-    x, y = _pair(x, y)
-    a, b = _unit_ranks("x", x), _unit_ranks("y", y)
+    x, y = pair(x, y)
+    a, b = unit_ranks("x", x), unit_ranks("y", y)
     return permutation_test([(a, b)], len(x), seed)
 
 
@@ -58,18 +52,18 @@ def stratified_spearman(
     Raises:
         ValueError: a stratum with fewer than 3 points or a constant variable, or missing values.
     """
-    x, y = _pair(x, y)
-    members = _members(strata, len(x))
+    x, y = pair(x, y)
+    groups = members(strata, len(x))
     parts = []
-    for name, at in members.items():
+    for name, at in groups.items():
         if len(x[at]) < 3:
             raise ValueError(
                 f"stratified Spearman is not defined because stratum {name!r} has {len(x[at])} "
                 "points; it needs at least 3: leave that stratum out or add experiments"
             )
         where = f" in stratum {name!r}"
-        a, b = _unit_ranks("x", x[at], where), _unit_ranks("y", y[at], where)
-        parts.append((a / len(members), b))
+        a, b = unit_ranks("x", x[at], where), unit_ranks("y", y[at], where)
+        parts.append((a / len(groups), b))
     return permutation_test(parts, len(x), seed)
 
 
@@ -84,8 +78,8 @@ def partial_spearman(
     Raises:
         ValueError: fewer than 3 points, missing values, or nothing left inside the strata.
     """
-    x, y = _pair(x, y)
-    at = list(_members(strata, len(x)).values())
+    x, y = pair(x, y)
+    at = list(members(strata, len(x)).values())
     residuals = [np.zeros(len(x)), np.zeros(len(x))]
     for residual, pooled in zip(residuals, (ranks(x), ranks(y)), strict=True):
         for rows in at:
@@ -105,12 +99,12 @@ def leave_one_out(x: Collection[Any], y: Collection[Any]) -> Float[np.ndarray, "
     Raises:
         ValueError: fewer than 4 points (two points always correlate perfectly), or missing values.
     """
-    x, y = _pair(x, y)
+    x, y = pair(x, y)
     if len(x) < 4:
         raise ValueError(
             f"leave-one-out is not defined because there are {len(x)} points; 4 needed"
         )
-    return np.array([_rho(np.delete(x, i), np.delete(y, i)) for i in range(len(x))])
+    return np.array([rank_correlation(np.delete(x, i), np.delete(y, i)) for i in range(len(x))])
 
 
 def holm(p_values: Collection[Any]) -> Float[np.ndarray, " tests"]:
@@ -130,23 +124,36 @@ def holm(p_values: Collection[Any]) -> Float[np.ndarray, " tests"]:
 
 
 def measurement_error(
-    x: Collection[Any], y: Collection[Any], sd_log: float | int, draws: int = 10_000, seed: int = 0
+    x: Collection[Any],
+    y: Collection[Any],
+    sd_log: SD,
+    sd_log_y: SD | None = None,
+    *,
+    draws: int = 10_000,
+    seed: int = 0,
 ) -> ErrorPropagation:
     """How often rho keeps its sign when both variables carry independent log-normal error.
 
-    ``sd_log`` is the standard deviation in natural-log units, about the relative error. This is the
-    uncertainty of these experiments' numbers, not of the choice of corpora.
+    This is the uncertainty of these experiments' numbers, not of the choice of corpora.
+
+    Args:
+        sd_log: standard deviation in natural-log units, about the relative error; one for all
+            values, or one per value of x.
+        sd_log_y: the same for y; None takes ``sd_log`` for both.
 
     Raises:
-        ValueError: fewer than 3 points, values that are not positive, or a negative ``sd_log``.
+        ValueError: fewer than 3 points, values that are not positive, or a negative deviation.
     """
-    x, y = _pair(x, y)
-    if not (min(x.min(), y.min()) > 0 and sd_log >= 0):
+    x, y = pair(x, y)
+    spreads = [
+        np.broadcast_to(sd, len(x)) for sd in (sd_log, sd_log if sd_log_y is None else sd_log_y)
+    ]
+    if not (min(x.min(), y.min()) > 0 and min(sd.min() for sd in spreads) >= 0):
         raise ValueError("log-normal error needs positive values and sd_log >= 0")
-    _unit_ranks("x", x), _unit_ranks("y", y)
+    unit_ranks("x", x), unit_ranks("y", y)
     rng = np.random.default_rng(seed)
-    a, b = (_unit(_noisy_ranks(v, sd_log, draws, rng)) for v in (x, y))
-    rho, observed = (a * b).sum(1), _rho(x, y)
+    a, b = (unit(_noisy_ranks(v, sd, draws, rng)) for v, sd in zip((x, y), spreads, strict=True))
+    rho, observed = (a * b).sum(1), rank_correlation(x, y)
     sign = np.sign(observed) if abs(observed) > TOLERANCE else 0.0
     return ErrorPropagation(
         negative=float((rho < -TOLERANCE).mean()),
@@ -156,48 +163,9 @@ def measurement_error(
 
 
 def _noisy_ranks(
-    values: np.ndarray, sd_log: float | int, draws: int, rng: np.random.Generator
+    values: np.ndarray, sd_log: np.ndarray, draws: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "draws n"]:
-    if sd_log == 0:  # ties stay ties
+    if not sd_log.any():  # ties stay ties
         return np.broadcast_to(ranks(values), (draws, len(values)))
     noisy = np.log(values) + sd_log * rng.standard_normal((draws, len(values)))
     return noisy.argsort(1).argsort(1) + 1.0
-
-
-def _pair(x: Collection[Any], y: Collection[Any]) -> tuple[np.ndarray, np.ndarray]:
-    x, y = (np.asarray(v, dtype=np.float64).ravel() for v in (x, y))
-    if len(x) != len(y):
-        raise ValueError(f"x and y must pair up; got {len(x)} and {len(y)} values")
-    if len(x) < 3:
-        raise ValueError(
-            f"Spearman's rho is not defined because there are {len(x)} points; it needs at least 3"
-        )
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("x and y must be finite; leave out the experiments that were not measured")
-    return x, y
-
-
-def _members(strata: Collection[Any], n: int) -> dict[object, Int[np.ndarray, " m"]]:
-    names = np.asarray(strata).ravel().tolist()
-    if len(names) != n:
-        raise ValueError(f"need one stratum per point; got {len(names)} for {n} points")
-    return {
-        name: np.array([i for i, other in enumerate(names) if other == name])
-        for name in dict.fromkeys(names)
-    }
-
-
-def _unit(rows: Float[np.ndarray, "*rows n"]) -> Float[np.ndarray, "*rows n"]:
-    centred = rows - rows.mean(-1, keepdims=True)
-    with np.errstate(invalid="ignore"):  # constant rows become NaN
-        return centred / np.linalg.norm(centred, axis=-1, keepdims=True)
-
-
-def _unit_ranks(name: str, values: np.ndarray, where: str = "") -> Float[np.ndarray, " n"]:
-    if np.ptp(values) == 0:
-        raise ValueError(f"Spearman's rho is not defined because {name} is constant{where}")
-    return _unit(ranks(values))
-
-
-def _rho(x: np.ndarray, y: np.ndarray) -> float:
-    return float(_unit(ranks(x)) @ _unit(ranks(y)))

@@ -1,6 +1,7 @@
 """Every stage of every experiment, in order; resumable; publishes the store at the end."""
 
 import fcntl
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from lib import config, paths
 from lib.pipeline.bundles import bundle_is_current, write_live_bundle
 from lib.pipeline.dictionaries import sparse_stage
 from lib.pipeline.measure import metrics_stage
+from lib.pipeline.nulls import nulls_stage
 from lib.pipeline.prepare import prepare
 from lib.pipeline.progress import Progress
 from lib.store.write import publish, published_parts
@@ -34,12 +36,17 @@ def run(
             progress = Progress(experiment.id, quiet)
             prepared = prepare(experiment, progress)
             sparse = sparse_stage(prepared, progress, jobs)
-            metrics = metrics_stage(prepared, sparse, progress)
+            nulls = nulls_stage(prepared, sparse, progress, jobs)
+            metrics = metrics_stage(prepared, sparse, nulls, progress)
             same_store = published_parts(out).get(experiment.id) == metrics.key
-            if same_store and bundle_is_current(prepared, sparse, out):
+            live = experiment.keep == "full"
+            if same_store and (not live or bundle_is_current(prepared, sparse, out)):
                 progress.say("unchanged, already published")
                 continue
-            write_live_bundle(prepared, sparse, metrics, out)
+            if live:
+                write_live_bundle(prepared, sparse, metrics, out)
+            else:
+                shutil.rmtree(paths.live_bundle(experiment.id, out), ignore_errors=True)
             store = publish({experiment.id: metrics.directory}, out)
             progress.say(f"published in {store}")
     return store

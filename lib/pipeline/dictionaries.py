@@ -5,9 +5,11 @@ Dictionaries are independent, so on CPU they train in parallel, one thread each:
 scale badly over threads. On a GPU they train one after another.
 """
 
+import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,11 +21,12 @@ from typing import Any
 
 import torch
 
+from lib import paths
 from lib.activations import Harvest, Stream
 from lib.config import Sparse
 from lib.pipeline.prepare import Prepared
 from lib.pipeline.progress import Progress
-from lib.pipeline.stages import Stage, write_json
+from lib.pipeline.stages import RECIPE_VERSION, Stage, write_json
 from lib.sparse import Dictionary, TrainingLog, train
 from lib.sparse.basis import Normaliser
 
@@ -152,6 +155,12 @@ def train_one(job: Job) -> str:
     torch.set_num_threads(job.threads)
     train_harvest = Harvest.open(job.harvests / "train")
     heldout = Harvest.open(job.harvests / "heldout").whole(job.layer)
+    known = None
+    if job.kind == "sae_base":
+        known = paths.work() / "base_sae" / _base_content(job, train_harvest, heldout)
+        if (known / "log.json").exists():
+            shutil.copytree(known, job.directory, dirs_exist_ok=True)
+            return f"layer {job.layer} {job.kind}, the same as in an earlier run"
     side = KINDS[job.kind]
     base = Stream(train_harvest, job.layer, job.config.batch, job.config.seed)
     stream = replace(base, side=side)
@@ -170,9 +179,33 @@ def train_one(job: Job) -> str:
     dictionary.save(job.directory)
     write_json(job.directory / "log.json", log_record(log))
     checkpoint.unlink(missing_ok=True)
+    if known:
+        _share(job.directory, known)
     return (
         f"layer {job.layer} {job.kind}, {log.steps} steps, {log.tokens / log.seconds:,.0f} tokens/s"
     )
+
+
+def _base_content(job: Job, train: Harvest, heldout: torch.Tensor) -> str:
+    """What a base SAE is made from: base activations do not know the adapter, so training seeds and
+    null controls on the same text need it only once."""
+    digest = hashlib.sha256(
+        repr((job.layer, job.latents, asdict(replace(job.config, replicas=0)))).encode()
+    )
+    digest.update(repr(RECIPE_VERSION["sparse"]).encode())
+    shards = (train.shard(number, job.layer) for number in range(len(train.manifest.shards)))
+    for x in (*shards, heldout):
+        digest.update(x[:, 0].contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _share(directory: Path, known: Path) -> None:
+    building = known.with_name(f".{known.name}.{os.getpid()}")
+    shutil.copytree(directory, building, dirs_exist_ok=True)
+    try:
+        building.rename(known)
+    except OSError:  # another run was faster, with the same content
+        shutil.rmtree(building)
 
 
 @dataclass

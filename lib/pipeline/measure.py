@@ -10,15 +10,17 @@ import torch
 from lib.models import LoadedModel
 from lib.pipeline import record
 from lib.pipeline.latents import latent_parts
-from lib.pipeline.layers import layer_rows
+from lib.pipeline.layers import layer_parts
 from lib.pipeline.output import output_parts
 from lib.pipeline.prepare import Prepared
 from lib.pipeline.progress import Progress
 from lib.pipeline.stages import Stage
 
 
-def metrics_stage(prepared: Prepared, sparse: Stage, progress: Progress) -> Stage:
-    """Measure the experiment; the folder holds TABLE.parquet files."""
+def metrics_stage(
+    prepared: Prepared, sparse: Stage, nulls: Stage | None, progress: Progress
+) -> Stage:
+    """Measure the experiment; the folder holds TABLE.parquet files, those of the nulls included."""
     experiment = prepared.experiment
     stage = Stage(
         "metrics",
@@ -28,6 +30,8 @@ def metrics_stage(prepared: Prepared, sparse: Stage, progress: Progress) -> Stag
             "activations": prepared.activations.key,
             "sparse": sparse.key,
             "recipe": experiment.recipe.identity,
+            **({"nulls": nulls.key} if nulls else {}),
+            "keep": experiment.keep,
         },
     )
 
@@ -35,13 +39,15 @@ def metrics_stage(prepared: Prepared, sparse: Stage, progress: Progress) -> Stag
         torch.manual_seed(0)
         loaded = prepared.loaded()
         rows: dict[str, int] = {}
-        with progress.task("measure", 9) as task:
+        with progress.task("measure", 11) as task:
             for done, (table, frame) in enumerate(
                 _tables(prepared, sparse, loaded, stage.key), start=1
             ):
                 frame.write_parquet(directory / f"{table}.parquet")
                 rows[table] = len(frame)
                 task.update(done, table)
+        for file in sorted(nulls.directory.glob("*.parquet")) if nulls else ():
+            _add(file, directory / file.name)
         return {"rows": rows}
 
     stage.run(work)
@@ -57,12 +63,22 @@ def _tables(
     output, token_kl = output_parts(prepared, loaded)
     yield "output_metric", output
     yield "token_kl", token_kl
-    yield "layer_metric", layer_rows(prepared, sparse, loaded)
+    layers, profile = layer_parts(prepared, sparse, loaded)
+    yield "layer_metric", layers
+    yield "profile", profile
     yield "training_curve", record.curve_rows(prepared, sparse)
-    dictionaries, latents, examples = latent_parts(prepared, sparse, loaded)
+    dictionaries, latents, examples, counts = latent_parts(prepared, sparse, loaded)
     yield "dictionary", dictionaries
-    yield "latent", latents
-    yield "example", _within(examples, documents)
+    yield "latent_count", counts
+    if prepared.experiment.keep != "summary":
+        yield "latent", latents
+        yield "example", _within(examples, documents)
+
+
+def _add(part: Path, table: Path) -> None:
+    """Append rows that an earlier stage measured to a table of this one, or begin it with them."""
+    frames = [pl.read_parquet(file) for file in (table, part) if file.exists()]
+    pl.concat(frames, how="diagonal_relaxed").write_parquet(table)
 
 
 def _within(examples: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:

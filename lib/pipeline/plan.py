@@ -77,11 +77,13 @@ def forecast(config_file: Path) -> str:
 def costs(experiment: Experiment, loaded: LoadedModel, speed: dict[str, float]) -> list[Cost]:
     """One entry per stage; the sampled text is shared by all experiments on one model."""
     recipe, n = experiment.recipe, loaded.n_parameters
-    words = {
-        name: sum(len(d.text.split()) for d in corpora.load(name, minimum=1).documents)
-        for name in (experiment.corpus, recipe.text.neutral)
-    }
-    own = sum(words.values()) * WORDS_TO_TOKENS
+    own = WORDS_TO_TOKENS * sum(
+        len(document.text.split())
+        for name, most in ((experiment.corpus, recipe.text.most_words), (recipe.text.neutral, 0))
+        for document in corpora.limited(
+            corpora.load(name, minimum=1, tokenizer=loaded.tokenizer), most
+        ).documents
+    )
     kept_out = own * recipe.text.heldout
     train = own - kept_out + recipe.text.sampled_tokens
     dtype, layers = recipe.harvest.train_dtype, len(layers_of(recipe.harvest, loaded.n_layers))

@@ -40,8 +40,12 @@ def texts(experiment: Experiment) -> Texts:
     recipe = experiment.recipe.text
     corpora.remember(experiment.corpus)
     corpora.remember(recipe.neutral)
-    own = corpora.load(experiment.corpus, minimum=recipe.minimum_words)
-    neutral = corpora.load(recipe.neutral, minimum=recipe.minimum_words)
+    reading = {
+        "minimum": recipe.minimum_words,
+        "tokenizer": base_model(experiment.model).tokenizer,  # a chat corpus needs its template
+    }
+    own = corpora.limited(corpora.load(experiment.corpus, **reading), recipe.most_words)
+    neutral = corpora.load(recipe.neutral, **reading)
     own_split = corpora.split(own, heldout=recipe.heldout)
     neutral_split = corpora.split(neutral, heldout=recipe.heldout)
     return Texts(
@@ -68,6 +72,7 @@ class Prepared:
     adapter: Path
     adapter_hash: str
     finetune: dict[str, Any]
+    sampled_key: str
     sampled: list[Document]
     activations: Stage
 
@@ -90,23 +95,31 @@ def prepare(experiment: Experiment, progress: Progress) -> Prepared:
     sampled_stage, sampled = _sampled(experiment, base_hash, progress)
     tune = _finetune(experiment, text, base_hash, progress)
     adapter = tune.directory / "adapter"
-    recipe = experiment.recipe
+    pending = Stage("activations", {})
+    prepared = Prepared(
+        experiment, text, adapter, models.adapter_hash(adapter), tune.manifest(),
+        sampled_stage.key, sampled, pending,
+    )  # fmt: skip
+    return harvested(prepared, progress)
+
+
+def harvested(prepared: Prepared, progress: Progress) -> Prepared:
+    """With the paired activations of its adapter."""
+    recipe = prepared.experiment.recipe
     stage = Stage(
         "activations",
         {
-            "adapter": models.adapter_hash(adapter),
-            "base": base_hash,
-            "data": text.data_hash,
-            "sampled": sampled_stage.key,
+            "adapter": prepared.adapter_hash,
+            "base": base_model(prepared.experiment.model).weights_hash,
+            "data": prepared.texts.data_hash,
+            "sampled": prepared.sampled_key,
             "text": recipe.identity["text"],
             "harvest": asdict(recipe.harvest),
         },
     )
-    prepared = Prepared(
-        experiment, text, adapter, models.adapter_hash(adapter), tune.manifest(), sampled, stage
-    )
-    stage.run(lambda directory: _harvest(prepared, directory, progress))
-    return prepared
+    ready = replace(prepared, activations=stage)
+    stage.run(lambda directory: _harvest(ready, directory, progress))
+    return ready
 
 
 def _sampled(

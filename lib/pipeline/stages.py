@@ -21,7 +21,8 @@ RECIPE_VERSION = {
     "finetune": 1,
     "activations": 1,
     "sparse": 2,
-    "metrics": 3,
+    "nulls": 1,
+    "metrics": 4,
 }
 """Raised by hand whenever a stage's code changes its numbers: old results are then made again."""
 

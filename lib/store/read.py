@@ -81,9 +81,10 @@ def axes(store: DuckDBPyConnection, text: str, part: str = "all") -> pl.DataFram
 
     Columns: experiment_id, base_model, n_parameters, corpus, rank, steps, seed, hook, provenance,
     n_layers; of output_metric all but the keys; of the peak layer: peak_layer, peak_depth,
-    n_peak_tokens, ratio*, ratio_centred, ratio_in_sample, excess_fvu*, fve_self, ratio_bound,
-    ratio_null*; over all layers: displacement* = largest 1 - CKA (its interval turned round) at
-    displacement_layer, moved* = largest relative displacement at moved_layer.
+    n_peak_tokens, ratio* (its interval includes the choice of the layer), ratio_centred,
+    ratio_in_sample, excess_fvu*, fve_self, ratio_bound, peak_share; over all layers: displacement* =
+    largest 1 - CKA (its interval turned round) at displacement_layer, moved* = largest relative
+    displacement at moved_layer.
     """
     return _ask(
         store,
@@ -101,10 +102,12 @@ def axes(store: DuckDBPyConnection, text: str, part: str = "all") -> pl.DataFram
                 PARTITION BY experiment_id ORDER BY relative_displacement DESC, layer) = 1),
         peak AS (
             SELECT experiment_id, layer AS peak_layer, depth AS peak_depth,
-                   n_tokens AS n_peak_tokens, ratio, ratio_low, ratio_high, ratio_centred,
+                   n_tokens AS n_peak_tokens, ratio,
+                   coalesce(p.peak_ratio_low, ratio_low) AS ratio_low,
+                   coalesce(p.peak_ratio_high, ratio_high) AS ratio_high, ratio_centred,
                    ratio_in_sample, excess_fvu, excess_fvu_low, excess_fvu_high, fve_self,
-                   ratio_bound, ratio_null_low, ratio_null_high
-            FROM layer_metric WHERE is_peak
+                   ratio_bound, peak_share
+            FROM layer_metric l LEFT JOIN profile p USING (experiment_id) WHERE is_peak
             QUALIFY row_number() OVER (PARTITION BY experiment_id ORDER BY layer) = 1)
         SELECT e.experiment_id, e.base_model, e.n_parameters, e.n_layers, e.corpus, e.rank, e.steps,
                e.seed, e.hook, e.provenance, o.* EXCLUDE (experiment_id),

@@ -86,8 +86,11 @@ CREATE TABLE layer_metric (
     fve_self        DOUBLE,               -- of the tuned SAE on tuned activations, held-out
     fve_cross       DOUBLE,               -- of the base SAE on tuned activations, held-out
     ratio_bound     DOUBLE,               -- 1 / (1 - fve_self): what predicting the mean would score
-    ratio_null_low  DOUBLE, ratio_null_high DOUBLE,                                 -- base vs base; NULL until measured
-    is_peak         BOOLEAN               -- the depth with the largest held-out ratio
+    is_peak         BOOLEAN,              -- the depth with the largest held-out ratio
+    peak_share      DOUBLE,               -- share of resamples of the documents in which this depth has the largest ratio
+    massive_dropped INTEGER,              -- tokens left out of this layer's numbers: norm over 5x the layer's median in either model
+    massive_base    INTEGER, massive_tuned INTEGER,                                 -- ... of these, massive in the base / in the tuned model
+    massive_energy_base DOUBLE, massive_energy_tuned DOUBLE                         -- share of the sum of squares that they carry
 );
 
 CREATE TABLE dictionary (
@@ -113,16 +116,17 @@ CREATE TABLE dictionary (
     seed_chance     DOUBLE                -- crosscoder: best cosine that chance gives (the higher of random and shuffled)
 );
 
+-- Single precision: the numbers are shown with three digits, and there are many latents.
 CREATE TABLE latent (
     experiment_id   VARCHAR NOT NULL,
     layer           INTEGER NOT NULL,
     latent          INTEGER NOT NULL,
     class           VARCHAR NOT NULL,     -- eliminated | suppressed | shared | amplified | new | dead (cuts 0.1 0.4 0.6 0.9 on delta_norm)
-    norm_base       DOUBLE,               -- decoder norm
-    norm_tuned      DOUBLE,
-    delta_norm      DOUBLE,               -- 0 base-only .. 1 tuned-only
-    cosine          DOUBLE,               -- of the two decoder directions
-    nu_eps          DOUBLE,               -- latent scaling, error target (base / tuned); NULL when undefined
+    norm_base       FLOAT,                -- decoder norm
+    norm_tuned      FLOAT,
+    delta_norm      FLOAT,                -- 0 base-only .. 1 tuned-only
+    cosine          FLOAT,                -- of the two decoder directions
+    nu_eps          FLOAT,                -- latent scaling, error target (base / tuned); NULL when undefined
     nu_r            DOUBLE,               -- latent scaling, reconstruction target
     frequency       DOUBLE,               -- share of tokens (train + held-out) on which it fires
     firings         BIGINT,               -- number of tokens (train + held-out) behind the statistics
@@ -130,7 +134,7 @@ CREATE TABLE latent (
     difference_share DOUBLE,              -- E[a^2] |d_tuned - d_base|^2 as a share of all latents'
     max_activation  DOUBLE,
     promoted        VARCHAR[],            -- tokens whose logits d_tuned raises most (direct path)
-    promoted_logit  FLOAT[],
+    promoted_logit  FLOAT[],              -- to two decimals
     suppressed      VARCHAR[],
     suppressed_logit FLOAT[],
     histogram_edges FLOAT[],              -- of the non-zero activations
@@ -176,4 +180,52 @@ CREATE TABLE token_kl (
     kl              FLOAT[] NOT NULL,     -- nats; NULL where not scored (first tokens)
     nll_base        FLOAT[] NOT NULL,
     nll_tuned       FLOAT[] NOT NULL
+);
+
+-- Numbers that combine layers: every resample of the documents recomputes all layers at once.
+CREATE TABLE profile (
+    experiment_id   VARCHAR PRIMARY KEY,
+    peak_ratio      DOUBLE, peak_ratio_low DOUBLE, peak_ratio_high DOUBLE,          -- largest ratio over depths; each resample takes its own maximum
+    late_share      DOUBLE, late_share_low DOUBLE, late_share_high DOUBLE,          -- of the CKA displacement of all layers, what lies in the last 30 %
+    late_minus_mid  DOUBLE, late_minus_mid_low DOUBLE, late_minus_mid_high DOUBLE   -- mean 1 - CKA over depths >= 0.7 minus over depths 0.4 to 0.6
+);
+
+-- Latents of each crosscoder by what the tuned model added, for the experiment and for its null controls.
+CREATE TABLE latent_count (
+    experiment_id   VARCHAR NOT NULL,
+    control         VARCHAR NOT NULL,     -- none (the experiment itself) | random_lora
+    draw            INTEGER NOT NULL,     -- 0 for none
+    layer           INTEGER NOT NULL,
+    alive           INTEGER NOT NULL,     -- not dead
+    strict          INTEGER NOT NULL,     -- class new with nu_eps < 0.2 and nu_r < 0.5
+    loose           INTEGER NOT NULL,     -- class new
+    leaning         INTEGER NOT NULL,     -- class new or amplified
+    suppressed      INTEGER NOT NULL,
+    eliminated      INTEGER NOT NULL,
+    unscaled        INTEGER NOT NULL,     -- class new without a nu: neither strict nor refuted
+    energy_strict   DOUBLE NOT NULL,      -- share of all latents' energy in the strict ones
+    energy_loose    DOUBLE NOT NULL,
+    fve_difference  DOUBLE                -- of the crosscoder: what share of the change it can see at all
+);
+
+-- Null controls: the measurements of layer_metric where nothing was learned, one row per draw and layer.
+CREATE TABLE null_layer (
+    experiment_id   VARCHAR NOT NULL,     -- the experiment whose text, layers and adapter norms the control takes
+    control         VARCHAR NOT NULL,     -- seed (base vs base, other dictionary seed) | random_lora (same Frobenius norm per matrix)
+    draw            INTEGER NOT NULL,     -- 0, 1, ...: seed of the control
+    layer           INTEGER NOT NULL,
+    ratio           DOUBLE,               -- as in layer_metric; NULL where this control has no dictionary
+    ratio_centred   DOUBLE,
+    excess_fvu      DOUBLE,
+    cka             DOUBLE,               -- NULL for the seed control: both views are the same
+    relative_displacement DOUBLE
+);
+
+-- KL of the random-LoRA control, as in output_metric.
+CREATE TABLE null_output (
+    experiment_id   VARCHAR NOT NULL,
+    control         VARCHAR NOT NULL,
+    draw            INTEGER NOT NULL,
+    text            VARCHAR NOT NULL,     -- corpus | neutral
+    kl              DOUBLE NOT NULL       -- KL(base + random LoRA || base), nats per token
 );

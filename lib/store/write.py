@@ -24,6 +24,10 @@ BY_EXPERIMENT = (
     "latent",
     "example",
     "token_kl",
+    "null_layer",
+    "null_output",
+    "profile",
+    "latent_count",
 )
 """Tables whose rows belong to one experiment."""
 

@@ -6,40 +6,9 @@ model at the same token; all means run over held-out tokens, first tokens left o
 
 from collections.abc import Iterable
 
-DEFINITIONS: dict[str, str] = {
-    "Reconstruction ratio": r"""
-Two sparse autoencoders of one shape are trained on the same tokens, $S_b$ on the base model's
-activations, $S_f$ on the tuned model's. On **held-out** documents
+from lib.ui.definitions_internal import INTERNAL
 
-$$
-R(\ell) = \frac{\mathrm{E}\,\lVert x_f - S_b(x_f)\rVert^2}
-{\mathrm{E}\,\lVert x_f - S_f(x_f)\rVert^2}
-$$
-
-cross error over self error, squared norms. 1 = the base dictionary serves the tuned model as
-well as its own does. The **peak** is the largest value over the measured depths. *Centred*: the
-mean difference $\mathrm{E}[x_f - x_b]$ is taken off what $S_b$ sees, so a constant offset does
-not count.
-*In-sample*: the same on training tokens; it can be large from overfitting alone and is never a
-headline. *Bound*: predicting the mean would score $1/(1-\mathrm{FVE}_{\text{self}})$. The published
-study does not state its formula; this is the reading that fits its text best.
-""",
-    "Excess FVU": r"""
-$$
-X(\ell) = \frac{\mathrm{E}\,\lVert x_f - S_b(x_f)\rVert^2
-- \mathrm{E}\,\lVert x_f - S_f(x_f)\rVert^2}{\mathrm{Var}(x_f)}
-$$
-
-The share of the tuned activations' variance that the base dictionary misses and their own does
-not: the numerator of the ratio without its small denominator. 0 = no change; slightly negative
-by chance.
-""",
-    "FVE": r"""
-Fraction of variance explained, $1 - \mathrm{E}\lVert x - \hat x\rVert^2 / \mathrm{Var}(x)$, on
-held-out documents: 1 = perfect, 0 = no better than the mean. **FVE of the difference** is the
-same for $x_f - x_b$ and $\hat x_f - \hat x_b$ of a crosscoder: the share of the change that its
-latents see at all. An intervention on latents cannot undo what they do not see.
-""",
+DEFINITIONS: dict[str, str] = INTERNAL | {
     "Stability over seeds": r"""
 Crosscoders of one layer are trained again with other seeds (other start, other order of the same
 text). Latents of two dictionaries are paired one-to-one by the cosine of their decoders, both sides
@@ -48,22 +17,6 @@ seeds** means that every dictionary has the latent. *Chance* is the best cosine 
 with that many others in as many dimensions, or of the same decoders with shuffled coordinates,
 whichever is higher. Method: Paulo & Belrose 2025 (arXiv:2501.16615); the mean best cosine is the MMCS
 of Sharkey et al. 2022. A latent that does not return describes this training run, not the model.
-""",
-    "CKA displacement": r"""
-$D(\ell) = 1 - \mathrm{CKA}_u(\ell)$, linear CKA with the debiased estimator of HSIC (Kornblith
-et al. 2019, arXiv:1905.00414; Song et al. 2012; Nguyen et al. 2021, arXiv:2010.15327), base
-against tuned on the same tokens. 0 = same geometry up to rotation and one scale; about quadratic
-in the size of the change; blind to a constant offset. The *last 30 %* are the layers with index
-$\ge \lceil 0.7L \rceil$; the first block is 0.
-""",
-    "Relative displacement": r"""
-$$
-\sqrt{\frac{\mathrm{E}\,\lVert x_f - x_b\rVert^2}
-{\mathrm{E}\,\lVert x_b - \mathrm{E}\,x_b\rVert^2}}
-$$
-
-How far a token's activation moved, in units of the spread of the base activations. The *offset
-share* is the part of $\mathrm{E}\lVert x_f - x_b\rVert^2$ that is one constant vector.
 """,
     "KL": r"""
 $$
@@ -86,17 +39,27 @@ $\exp$ of the mean negative log-likelihood per scored token, natural logarithm, 
 95 %, bootstrap over **documents** (never over tokens: tokens of a document are not independent).
 They say how far the number would move with other documents of the same kind; they do not contain
 the spread over training seeds, nor, for a peak, over which depth is the peak unless that is
-said.
+said. CKA and the late share leave out blocks of documents instead (delete-a-group jackknife, Kott
+2001). Centred and in-sample ratios, norms, cosines, shares of energy and nu are stored without one.
 """,
     "Regimes": r"""
 Both axes are cut into low and high within one model and one text: **near-unchanged** (low, low),
 **latent divergence** (inner high, outer low), **behavioural capture** (inner low, outer high),
-**coupled adaptation** (both high). A point within a factor $e^{0.25} \approx 1.28$ of a cut is
-**indeterminate**. Cuts of measured points are the medians of their own model and therefore put
-half of the points on each side whatever was measured: a regime here is a rank, not a finding.
-Absolute cuts need null controls (another seed, a random LoRA of the same norm), which are not
-measured yet. Cuts of the published points, 55.4 and 0.587, are **ours**: the middles, on a log
-scale, of the gaps that reproduce the published labels at 70B.
+**coupled adaptation** (both high). What is cut is the change from no change: a ratio minus 1. Cuts
+are **medians** of the model's corpora, which put half of them on each side whatever was measured
+(a regime is then a rank, not a finding), or the upper ends of **null controls**. A point within a
+factor $e^{0.25} \approx 1.28$ of a cut is **indeterminate**, and so is one whose label has under 90 %
+of the draws. *Delayed*, *internal first* and *early* are said only of a corpus that was also
+measured at a smaller scale of one family, at fewer steps or at a lower rank. *Metric-dependent*: two
+inner metrics give decided labels that differ. Cuts of the published points, 55.4 and 0.587, are
+**ours**: the middles, on a log scale, of the gaps that reproduce the published labels at 70B. The
+four names are the post's (A. Blackwell); margin, support and null cuts are ours.
+""",
+    "Support of a label": r"""
+P(label) is the share of 2,000 draws in which a point has it. Each draw moves every point on both
+axes, independently, by its own 95 % interval: log-normal, or normal where the interval reaches no
+change. Medians are taken anew in each draw. Documents are shared by both axes and by layers, which
+this leaves out; training seeds are not in the intervals.
 """,
     "Rank correlation": r"""
 Spearman's $\rho$ within one model, between the chosen inner and outer metric, one point per
@@ -104,7 +67,11 @@ corpus (repeated seeds are averaged first: they are no further corpora). $p$ is 
 two-sided: the share of all orders of the points whose $|\rho|$ is at least as large. The
 smallest attainable $p$ is what a perfect order would get. Several models: the mean of their
 $\rho$, permuted within each model, because a common trend with size alone makes a pooled $\rho$
-large.
+large; *partial* is the correlation of all ranks after each model's mean rank is taken off. *Without
+one corpus*: $\rho$ with each corpus left out in turn. *Sign kept*: share of 10,000 draws from the
+intervals (independent, log-normal) in which $\rho$ keeps its sign: the numbers' own error, not the
+choice of corpora. *Holm* (1979): each $p$ times the number of tests not yet passed, over every order
+that the page can show.
 """,
     "Latent classes": r"""
 $$

@@ -4,7 +4,8 @@ import polars as pl
 import streamlit as st
 
 from lib.figures.layers import METRICS, Metric, by_depth, late_start
-from lib.ui import cache, names, tables, verdicts
+from lib.figures.nulls import beside, null_band
+from lib.ui import cache, internal, internal_view, names, tables, verdicts
 from lib.ui.links import url_choice, url_multi
 
 _SHORT = {
@@ -36,7 +37,7 @@ def pick_metrics() -> list[Metric]:
 
 
 def view(experiment_id: str, overlaid: list[str], metrics: list[Metric]) -> None:
-    """Figure, verdict and table. Without a single layer the page says which stage is missing."""
+    """Figure and verdict. Without a single layer the page says which stage is missing."""
     rows = cache.layers([experiment_id, *overlaid])
     own = rows.filter(experiment_id=experiment_id)
     if own.is_empty():
@@ -44,16 +45,46 @@ def view(experiment_id: str, overlaid: list[str], metrics: list[Metric]) -> None
                 "`python -m lib run data/experiments/embedded.yaml` to the end.")  # fmt: skip
         return
     st.plotly_chart(
-        by_depth(rows, metrics, focus=experiment_id, height=490),
+        by_depth(
+            rows, metrics, nulls=internal_view.null_draws(experiment_id), focus=experiment_id,
+            height=490,
+        ),
         config={"displayModeBar": False}, key="layers:figure",
     )  # fmt: skip
     n_layers = own["n_layers"][0]
     late = None if n_layers is None else late_start(n_layers)
     st.markdown(f"**In {own['corpus'][0]}:** {verdicts.peaks(own, metrics, late)}")
-    n_tokens, in_mlp = own["n_tokens"][0], own["hook"][0] == "mlp"
+    in_mlp = own["hook"][0] == "mlp"
     st.caption(
-        f"n = {n_tokens:,} held-out tokens per layer."
+        _tokens(own)
         + (" MLP outputs: a change in one layer does not add up through the next ones, as it would "
            "in the residual stream." if in_mlp else "")
     )  # fmt: skip
-    tables.show(rows, tables.LAYERS, name="layers")
+
+
+def table(experiment_id: str, overlaid: list[str]) -> None:
+    """Every layer of the experiments drawn, as numbers. Overfitted in-sample ratios are left out."""
+    rows = cache.layers([experiment_id, *overlaid])
+    if rows.is_empty():
+        return
+    st.subheader("Every layer", anchor=False)
+    kept = pl.col("ratio_in_sample") <= internal.GUARD * pl.col("ratio")
+    rows = rows.with_columns(ratio_in_sample=pl.when(kept).then("ratio_in_sample"))
+    band = null_band(internal_view.null_draws(experiment_id), "displacement")
+    tables.show(beside(rows, band), tables.LAYERS, name="layers", helps=tables.LAYER_HELPS)
+
+
+def _tokens(own: pl.DataFrame) -> str:
+    """How many tokens stand behind each layer, and where massive ones were left out."""
+    least, most = (f"{end:,}" for end in (own["n_tokens"].min(), own["n_tokens"].max()))
+    n = least if least == most else f"{least} to {most}"
+    text = f"Intervals hold the peak's layer fixed. n = {n} held-out tokens per layer."
+    dropped = own.filter(pl.col("massive_dropped") > 0)
+    if dropped.is_empty():
+        return text
+    where = verdicts.listed([str(layer) for layer in dropped["layer"]])
+    energy = 100 * dropped["massive_energy_base"].max()
+    return (
+        f"{text} Massive-activation tokens are left out at layer {where}: at most "
+        f"{dropped['massive_dropped'].max():,}, carrying up to {energy:.0f} % of a layer's energy."
+    )

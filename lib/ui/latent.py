@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import numpy as np
 import polars as pl
 import streamlit as st
 
@@ -144,7 +145,10 @@ def _histogram(row: dict[str, Any]) -> None:
         return
     st.markdown(f"**How strongly it fires** ({row['firings'] or 0:,} tokens)")
     st.plotly_chart(
-        activation_histogram(row["histogram_edges"], row["histogram_counts"]),
+        activation_histogram(
+            np.linspace(0, row["max_activation"], len(row["histogram_counts"]) + 1).tolist(),
+            row["histogram_counts"],
+        ),
         config={"displayModeBar": False},
     )
 

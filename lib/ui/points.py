@@ -1,4 +1,4 @@
-"""Points of the regime scatter: which columns, which cuts, which correlation. No Streamlit."""
+"""Points of the regime scatter: which columns, which cuts, which label. No Streamlit."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,163 +6,160 @@ from typing import NamedTuple
 import polars as pl
 
 from lib.figures.scatter import COLUMNS, Cuts
-from lib.metrics.regimes import classify, median_cuts
-from lib.metrics.statistics import (
-    RankTest,
-    measurement_error,
-    spearman_exact,
-    stratified_spearman,
-)
-from lib.ui import names
+from lib.metrics.regimes import QUARTERS
+from lib.metrics.support import Judgement
+from lib.ui import labelling, names, nulls, pointer, retest
+from lib.ui.inner import INNER, OPINIONS, CutSource, Inner
 
-PUBLISHED_CUTS = Cuts(55.4, 0.587)
-"""Ours, not the seeds': geometric middles of the gaps (39.8, 77.1) and (0.478, 0.72) at 70B."""
+MORE = ("base_model", "hook", "rank", "steps", "seed", "seeds", "x_sd", "y_sd")
+"""Columns of the points besides ``lib.figures.scatter.COLUMNS``."""
 
 
-class Inner(NamedTuple):
-    """One way to measure inner change: a column of ``store.read.axes`` and how it is named."""
+class Measured(NamedTuple):
+    """Points in the columns of the scatter, cuts by model, and why each label is what it is."""
 
-    column: str
-    label: str
-    title: str
-    bounded: bool = True
-    """Whether the store has an interval for it."""
-    start: float = 0.0
-    """The value of no change."""
-
-
-INNER = {
-    "ratio": Inner(
-        "ratio", "peak reconstruction ratio",
-        "inner change: peak cross / self reconstruction error, held-out (1 = none)", start=1.0,
-    ),
-    "centred": Inner(
-        "ratio_centred", "centred ratio at that depth",
-        "inner change: cross / self error without the mean shift (1 = none)", False, 1.0,
-    ),
-    "excess": Inner(
-        "excess_fvu", "excess FVU at the peak",
-        "inner change: (cross - self error) / variance at the peak (0 = none)",
-    ),
-    "displacement": Inner(
-        "displacement", "largest CKA displacement",
-        "inner change: largest 1 - CKA of all layers (0 = none)",
-    ),
-    "moved": Inner(
-        "moved", "largest relative displacement",
-        "inner change: largest rms of change / rms of base of all layers (0 = none)",
-    ),
-}  # fmt: skip
+    points: pl.DataFrame
+    """One row per model, corpus and recipe: means over training seeds."""
+    cuts: list[Cuts]
+    judgements: dict[str, Judgement]
+    """By experiment_id of the point, which is that of its lowest seed."""
+    courses: dict[str, str]
+    """By experiment_id: the label, with its course where a trajectory shows one."""
+    runs: pl.DataFrame
+    """Every experiment, ``point`` = experiment_id of the point that it is part of."""
 
 
-def measured(axes: pl.DataFrame, inner: Inner) -> tuple[pl.DataFrame, list[Cuts]]:
-    """Points of ``store.read.axes`` in the columns of the scatter, and the cuts of each model.
+def measured(
+    axes: pl.DataFrame,
+    inner: Inner,
+    source: CutSource = "medians",
+    controls: nulls.Nulls | None = None,
+) -> Measured:
+    """Points of ``store.read.axes`` with their labels.
 
-    Cuts are medians within a model over all rows given here, so pass the rows before a filter by
-    corpus. A model with fewer than two corpora has no cuts and its points are indeterminate.
+    Cuts are made within a model over all rows given here, so pass the rows before a filter by
+    corpus. Medians: a model with fewer than two corpora has none. Nulls: a model whose null controls
+    were not measured for this inner metric has none. Without cuts a point is indeterminate.
     """
-    rows = axes.drop_nulls([inner.column, "kl"])
+    runs = bare(axes, inner)
+    points = retest.cells(runs, ("x", "y"))
+    cuts, judgements = [], {}
+    for (model,), part in points.group_by("model", maintain_order=True):
+        rows = axes.filter(base_model=model)
+        found = _cuts(str(model), part, rows, inner, source, controls)
+        labels = labelling.judged(part, found, inner.start, redrawn=source == "medians")
+        judgements |= dict(zip(part["experiment_id"], labels, strict=True))
+        if found.internal is not None:
+            cuts.append(found)
+    timed = labelling.timed(points, judgements)
+    points = _described(points, judgements, timed, inner, controls)
+    belongs = points.select(pl.col("experiment_id").alias("point"), pl.col("runs")).explode("runs")
+    runs = runs.join(belongs, left_on="experiment_id", right_on="runs", maintain_order="left")
+    cuts.sort(key=lambda cut: cut.label)
+    return Measured(points.select(*COLUMNS, *MORE), cuts, judgements, timed, runs)
+
+
+def _described(
+    points: pl.DataFrame,
+    judgements: dict[str, Judgement],
+    timed: dict[str, str],
+    inner: Inner,
+    controls: nulls.Nulls | None,
+) -> pl.DataFrame:
+    """Adds regime, name, and what the pointer says: label, nulls, seeds, tokens."""
+    reaches = {
+        str(model): controls.reach(str(model), inner.column) if controls else (None, None)
+        for model in points["model"].unique()
+    }
+    says = [
+        "<br>".join([
+            pointer.label(judgements[row["experiment_id"]], timed[row["experiment_id"]]),
+            pointer.null(reaches[row["model"]]), pointer.seeds(row),
+        ])
+        for row in points.iter_rows(named=True)
+    ]  # fmt: skip
+    return named(points).with_columns(
+        regime=pl.Series([judgements[e].label for e in points["experiment_id"]], dtype=pl.String),
+        says=pl.Series(says, dtype=pl.String),
+    )
+
+
+def named(points: pl.DataFrame) -> pl.DataFrame:
+    """Names by what tells these points apart; the training seed never does."""
+    shown = names.labels(points.with_columns(seed=pl.lit(0)))
+    return points.with_columns(name=pl.col("experiment_id").replace_strict(shown, default=None))
+
+
+def table(found: Measured) -> pl.DataFrame:
+    """By experiment_id, every seed its point's: regime, course, undecided axes, seeds, and
+    ``p_LABEL`` of the decided labels."""
+    rows = [
+        {
+            "point": e, "regime": j.label, "course": found.courses[e],
+            "undecided": " and ".join(j.undecided) or None,
+            **{f"p_{label}": j.support.get(label) for label in QUARTERS},
+        }
+        for e, j in found.judgements.items()
+    ]  # fmt: skip
+    schema = {"point": pl.String, "regime": pl.String, "course": pl.String,
+              "undecided": pl.String} | {f"p_{label}": pl.Float64 for label in QUARTERS}  # fmt: skip
+    seeds = found.points.select(pl.col("experiment_id").alias("point"), "seeds")
+    return (
+        found.runs.select("experiment_id", "point")
+        .join(pl.DataFrame(rows, schema=schema), on="point", maintain_order="left")
+        .join(seeds, on="point", maintain_order="left")
+        .drop("point")
+    )
+
+
+def opinions(axes: pl.DataFrame, source: CutSource, controls: nulls.Nulls | None) -> pl.DataFrame:
+    """The label by each of ``OPINIONS``, and whether they agree; by experiment_id.
+
+    Columns: experiment_id, one per metric (null = not measured), opinion.
+    """
+    table = axes.select("experiment_id")
+    for key in OPINIONS:
+        found = measured(axes, INNER[key], source, controls)
+        points = dict(found.runs.select("experiment_id", "point").iter_rows())
+        labels = {e: found.judgements[point].label for e, point in points.items()}
+        table = table.with_columns(
+            pl.Series(f"label_{key}", [labels.get(e) for e in table["experiment_id"]],
+                      dtype=pl.String)
+        )  # fmt: skip
+    said = [
+        labelling.opinions([label for label in row if label is not None])
+        for row in table.drop("experiment_id").iter_rows()
+    ]
+    return table.with_columns(opinion=pl.Series(said, dtype=pl.String))
+
+
+def bare(axes: pl.DataFrame, inner: Inner) -> pl.DataFrame:
+    """Experiments of ``store.read.axes`` with both values, before anything is said of their regime."""
+    finite = [pl.col(column).is_finite() for column in (inner.column, "kl")]
+    rows = axes.filter(*finite)  # drops what was not measured, and NaN
+    none = pl.lit(None, pl.Float64)
     bounds = {
-        f"x_{end}": pl.col(f"{inner.column}_{end}") if inner.bounded else pl.lit(None, pl.Float64)
+        f"x_{end}": pl.col(f"{inner.column}_{end}") if inner.bounded else none
         for end in ("low", "high")
     }
-    points = rows.with_columns(
+    return rows.with_columns(
         name=names.label(rows), model="base_model", published=pl.lit(False), n="n_documents",
         x=inner.column, y="kl", y_low="kl_low", y_high="kl_high", **bounds,
     )  # fmt: skip
-    cuts = {model: _cuts(model, part) for (model,), part in points.group_by("model")}
-    regime = [
-        _label(x, y, cuts[model])
-        for model, x, y in points.select("model", "x", "y").iter_rows()
-    ]  # fmt: skip
-    points = points.with_columns(regime=pl.Series(regime, dtype=pl.String))
-    found = [cut for _, cut in sorted(cuts.items()) if cut.internal is not None]
-    return points.select(COLUMNS), found
 
 
-def published(cells: pl.DataFrame) -> pl.DataFrame:
-    """The seeds' cells that have both values, labelled as the seeds label them (no margin)."""
-    rows = cells.drop_nulls(["ratio", "kl"]).with_columns(
-        name=pl.col("corpus") + " " + pl.col("scale"), experiment_id=pl.lit(None, pl.String),
-        model="scale", published=pl.lit(True), n=pl.lit(None, pl.Int64), x="ratio", y="kl",
-        **{bound: pl.lit(None, pl.Float64) for bound in ("x_low", "x_high", "y_low", "y_high")},
-    )  # fmt: skip
-    return rows.with_columns(
-        regime=pl.struct("x", "y").map_elements(
-            lambda p: classify(p["x"], p["y"], *PUBLISHED_CUTS[:2], margin=0.0),
-            return_dtype=pl.String,
-        )
-    ).select(COLUMNS)
-
-
-def within_margin(points: pl.DataFrame, cuts: Cuts) -> list[str]:
-    """Names of points that our margin would call indeterminate."""
-    return [
-        name for name, x, y in points.select("name", "x", "y").iter_rows()
-        if _label(x, y, cuts) == "indeterminate"
-    ]  # fmt: skip
-
-
-def correlations(points: pl.DataFrame) -> dict[str, RankTest]:
-    """Spearman's rho by model, one point per corpus; repeated runs of a corpus are averaged first.
-
-    Models with fewer than three corpora, or without any spread on an axis, are left out.
-    """
-    parts = _comparable(corpus_means(points))
-    return {
-        str(model): spearman_exact(part["x"].to_numpy(), part["y"].to_numpy())
-        for (model,), part in parts.group_by("model", maintain_order=True)
-    }
-
-
-def within_models(points: pl.DataFrame) -> RankTest | None:
-    """Mean of the models' rho, permuted within models; None with fewer than two such models."""
-    rows = _comparable(corpus_means(points))
-    if rows["model"].n_unique() < 2:
-        return None
-    return stratified_spearman(rows["x"].to_numpy(), rows["y"].to_numpy(), rows["model"].to_list())
-
-
-class Steadiness(NamedTuple):
-    """Whether a rank correlation survives the error of the numbers it is made of."""
-
-    error: float
-    """Standard deviation in natural-log units, about the relative error; median of all values."""
-    same_sign: float
-    """Share of draws in which rho keeps its sign."""
-
-
-def steadiness(points: pl.DataFrame) -> dict[str, Steadiness]:
-    """By model, from the 95 % intervals; models without intervals or with values <= 0 left out.
-
-    The error is that of other documents, not of other seeds or corpora.
-    """
-    found = {}
-    width = [(pl.col(f"{a}_high") / pl.col(f"{a}_low")).log() / (2 * 1.96) for a in ("x", "y")]
-    bounded = points.drop_nulls(["x_low", "x_high", "y_low", "y_high"]).filter(
-        pl.min_horizontal("x_low", "y_low") > 0
-    )
-    for (model,), part in bounded.group_by("model", maintain_order=True):
-        means = _comparable(corpus_means(part))
-        if len(means):
-            error = float(part.select(pl.concat_list(width).explode().median()).item())
-            kept = measurement_error(means["x"].to_numpy(), means["y"].to_numpy(), error)
-            found[str(model)] = Steadiness(error, kept.same_sign)
-    return found
-
-
-def _comparable(means: pl.DataFrame) -> pl.DataFrame:
-    spread = [pl.col(axis).n_unique().over("model") >= 2 for axis in ("x", "y")]
-    return means.filter(pl.len().over("model") >= 3, *spread)
-
-
-def corpus_means(points: pl.DataFrame) -> pl.DataFrame:
-    """One row per model and corpus: seeds and recipes of one corpus are no further corpora."""
-    return (
-        points.group_by("model", "corpus")
-        .agg(pl.mean("x", "y"), runs=pl.len())
-        .sort("model", "corpus")
-    )
+def _cuts(
+    model: str,
+    part: pl.DataFrame,
+    rows: pl.DataFrame,
+    inner: Inner,
+    source: CutSource,
+    controls: nulls.Nulls | None,
+) -> Cuts:
+    if source == "medians":
+        return labelling.medians(part, model, inner.start)
+    found = controls and nulls.cuts(controls, model, rows, inner.column, inner.start)
+    return Cuts(found.internal, found.output, model) if found else Cuts(None, None, model)
 
 
 def extent(points: pl.DataFrame, axis: str, more: Sequence[float | None] = ()) -> list[float]:
@@ -171,19 +168,3 @@ def extent(points: pl.DataFrame, axis: str, more: Sequence[float | None] = ()) -
         points[name].drop_nulls().to_list() for name in (axis, f"{axis}_low", f"{axis}_high")
     ]
     return [v for column in columns for v in column] + [v for v in more if v is not None]
-
-
-def _cuts(model: object, points: pl.DataFrame) -> Cuts:
-    means = corpus_means(points)
-    if len(means) < 2:
-        return Cuts(None, None, str(model))
-    if any(means[axis].quantile(0.5, "lower") <= 0 for axis in ("x", "y")):
-        return Cuts(None, None, str(model))  # no geometric middle
-    found = median_cuts(means["x"].to_numpy(), means["y"].to_numpy())
-    return Cuts(found.internal, found.output, str(model))
-
-
-def _label(x: float, y: float, cuts: Cuts) -> str:
-    if cuts.internal is None or cuts.output is None:
-        return "indeterminate"
-    return classify(x, y, cuts.internal, cuts.output)

@@ -1,6 +1,6 @@
-"""The two views of the regimes page: what we measured, and what the seeds publish."""
+"""The measured view of the regimes page. The published one is in published.py."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import polars as pl
 import streamlit as st
@@ -8,118 +8,155 @@ from streamlit.delta_generator import DeltaGenerator
 
 from lib.figures import scatter
 from lib.figures.axis import Axis
-from lib.ui import cache, names, points, tables, verdicts
+from lib.figures.scatter import Plane
+from lib.ui import (
+    cache,
+    claims,
+    limits,
+    orders,
+    points,
+    reads,
+    regime_claims,
+    regime_tables,
+    retest,
+    scale,
+)
 from lib.ui.frame import provenance_all
+from lib.ui.inner import INNER, CutSource, Inner, interval
 from lib.ui.links import url_choice, url_multi
+from lib.ui.nulls import Nulls, Reach
+from lib.ui.nulls import known as known_nulls
 
-_OUTER = "outer change: KL(tuned || base) on {} text, nats per token"
-_HEIGHT = 470
+OUTER = "outer change: KL(tuned || base) on {} text, nats per token"
+HEIGHT = 470
+SIZE = (1120, HEIGHT)
+TEXTS = ("corpus", "neutral")
+_MOST = 3  # panels side by side
+_SOURCES = {"medians": "medians", "nulls": "null controls"}
 
 
 def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
-    """Controls, scatter, verdict and table of every experiment in the store."""
+    """Controls, scatter, verdict and tables of every experiment in the store."""
     known = cache.experiments()
     with columns[0]:
-        models = _filter("Model", known["base_model"].unique().sort().to_list(), "model")
+        models = pick("Model", known["base_model"].unique().sort().to_list(), "model")
     with columns[1]:
-        corpora = _filter("Corpus", known["corpus"].unique().sort().to_list(), "corpus")
+        corpora = pick("Corpus", known["corpus"].unique().sort().to_list(), "corpus")
     with columns[2]:
-        inner = points.INNER[url_choice(
-            "Inner change", list(points.INNER), "inner", "ratio",
-            lambda key: points.INNER[key].label,
+        inner = INNER[url_choice(
+            "Inner change", list(INNER), "inner", "ratio", lambda key: INNER[key].label,
         )]  # fmt: skip
     with columns[3]:
-        text = url_choice(
-            "Outer change: KL on", ["corpus", "neutral"], "text", "corpus",
-            lambda text: f"{text} text",
-        )  # fmt: skip
-    axes = cache.axes(text)
-    everything, cuts = points.measured(axes, inner)
-    chosen = everything.filter(pl.col("model").is_in(models), pl.col("corpus").is_in(corpora))
+        text = url_choice("KL on", list(TEXTS), "text", "corpus", lambda text: f"{text} text")
+    axes, controls = cache.axes(text), reads.nulls(text)
+    with columns[4]:
+        source = _pick_source(models, inner, controls)
+    everything = points.measured(axes, inner, source, controls)
+    chosen = everything.points.filter(
+        pl.col("model").is_in(models), pl.col("corpus").is_in(corpora)
+    )
     if chosen.is_empty():
         _say_empty(inner, text)
         return
-    labels = names.labels(known.filter(pl.col("experiment_id").is_in(chosen["experiment_id"])))
-    chosen = chosen.with_columns(name=pl.col("experiment_id").replace_strict(labels))
-    cuts = [cut for cut in cuts if cut.label in set(chosen["model"])]
-    rows = axes.join(everything.select("experiment_id", "regime"), on="experiment_id")
-    rows = rows.filter(pl.col("experiment_id").is_in(chosen["experiment_id"].to_list()))
-    null = _null(rows) if inner.column == "ratio" else None
-    x = Axis.over(
-        inner.title,
-        points.extent(chosen, "x", [*(cut.internal for cut in cuts), *(null or ())]),
-        start=inner.start,
+    chosen = points.named(chosen)
+    shown = everything._replace(
+        points=chosen,
+        cuts=[cut for cut in everything.cuts if cut.label in set(chosen["model"])],
+        runs=everything.runs.filter(pl.col("point").is_in(chosen["experiment_id"].implode())),
     )
-    y = Axis.over(
-        _OUTER.format(text), points.extent(chosen, "y", [cut.output for cut in cuts]), start=0.0
-    )
-    _draw(scatter.regimes(chosen, x, y, cuts, null=null, size=(1120, _HEIGHT)))
-    found, pooled = points.correlations(chosen), points.within_models(chosen)
-    st.markdown(
-        verdicts.correlation(found, pooled, points.steadiness(chosen), f"KL on {text} text")
-    )
-    st.markdown(verdicts.regimes(chosen, cuts))
-    if not inner.bounded:
-        st.caption("The centred ratio has no interval yet; the others have.")
-    tables.show(rows, tables.AXES, name=f"regimes-{text}")
+    _scatter(shown, inner, text, controls)
+    _say(shown, inner, text, source, controls)
+    regime_tables.show(shown, axes, inner, text, source, controls)
+    scale.measured(chosen)
     with foot:
-        provenance_all(rows["experiment_id"].to_list(), f"{text} text")
+        provenance_all(shown.runs["experiment_id"].to_list(), f"{text} text")
 
 
-def published(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
-    """The seeds' twelve cells: the pairs as hollow points, every cell in the table."""
-    cells = cache.published("cells")
-    with columns[0]:
-        scales = _filter("Scale", cells["scale"].unique(maintain_order=True).to_list(), "scale")
-    with columns[1]:
-        corpora = _filter(
-            "Corpus", cells["corpus"].unique(maintain_order=True).to_list(), "seed-corpus"
-        )
-    with columns[2]:
-        st.selectbox("Inner change", ["peak reconstruction ratio"], disabled=True, key="seed-inner")
-    with columns[3]:
-        st.selectbox("Outer change: KL on", ["text not stated"], disabled=True, key="seed-outer")
-    chosen = cells.filter(pl.col("scale").is_in(scales), pl.col("corpus").is_in(corpora))
-    pairs = points.published(chosen)
-    cuts = points.PUBLISHED_CUTS
-    title = "inner change: peak cross / self reconstruction error, as published (log)"
-    x = Axis.over(title, points.extent(pairs, "x", [cuts.internal]))
-    y = Axis.over(
-        "outer change: KL as published, nats per token",
-        points.extent(pairs, "y", [cuts.output]), start=0.0,
+def _pick_source(models: Sequence[str], inner: Inner, controls: Nulls) -> CutSource:
+    """Null controls are the default where they were measured; otherwise the field says so."""
+    if known_nulls(controls, models, inner.column):
+        return url_choice("Cuts", ["nulls", "medians"], "cuts", "nulls", _SOURCES.__getitem__)
+    return url_choice(
+        "Cuts", ["medians"], "cuts", "medians", _SOURCES.__getitem__,
+        help="Null controls are not measured yet for this inner metric.",
     )  # fmt: skip
-    _draw(scatter.regimes(pairs, x, y, [cuts], size=(1120, _HEIGHT)))
-    st.markdown(verdicts.correlation(points.correlations(pairs), None, {}, "KL"))
-    st.markdown(verdicts.published(pairs, len(chosen), points.within_margin(pairs, cuts)))
-    tables.show(chosen, tables.CELLS, name="published-cells")
-    tables.show(cache.published("aggregates"), tables.AGGREGATES, name="published-aggregates")
-    foot.caption(
-        "published · Llama 3B, 8B and 70B · LoRA rank 16, attention-only, 50 steps · "
-        f"{len(pairs)} of {len(chosen)} cells have both values · empty = not published · seeds "
-        "unknown · no interval published · S0 = podcast, S1 = post (data/published/)"
+
+
+def _scatter(shown: points.Measured, inner: Inner, text: str, controls: Nulls) -> None:
+    """One panel per model; with more than ``_MOST`` models one panel for all of them."""
+    models = shown.points["model"].unique(maintain_order=True).to_list()
+    reaches = {model: controls.reach(model, inner.column) for model in models}
+    x, y = _axes(shown, inner, text, list(reaches.values()))
+    if len(models) > _MOST:
+        draw(scatter.regimes(shown.points, x, y, shown.cuts, runs=shown.runs, size=SIZE))
+        return
+    planes = []
+    for model in models:
+        null = [reach and reach[:2] for reach in reaches[model]]
+        part = points.named(shown.points.filter(model=model))
+        runs = shown.runs.filter(model=model)
+        cuts = [cut for cut in shown.cuts if cut.label == model]
+        full = dict(shown.points.select("experiment_id", "name").iter_rows())
+        part = part.with_columns(
+            word="name", name=pl.col("experiment_id").replace_strict(full)
+        )  # fmt: skip
+        title = model if len(models) > 1 else ""
+        planes.append((title, Plane(part, x, y, cuts, *null, runs)))
+    draw(scatter.assemble(planes, SIZE))
+
+
+def _axes(
+    shown: points.Measured, inner: Inner, text: str, reaches: Collection[tuple[Reach | None, ...]]
+) -> tuple[Axis, Axis]:
+    """Both axes over points, their seeds, cuts and the upper ends of the null controls.
+
+    Cuts and nulls do not choose the scale: far below the points they would squeeze those together.
+    """
+    made = []
+    for at, (axis, part, title, start) in enumerate((
+        ("x", "internal", inner.title, inner.start), ("y", "output", OUTER.format(text), 0.0)
+    )):  # fmt: skip
+        values = points.extent(shown.points, axis, shown.runs[axis].to_list())
+        held = [getattr(cut, part) for cut in shown.cuts]
+        held += [reach[at].high for reach in reaches if reach[at] is not None]
+        made.append(Axis.over(title, values, start=start, held=[v for v in held if v is not None]))
+    return made[0], made[1]
+
+
+def _say(
+    shown: points.Measured, inner: Inner, text: str, source: CutSource, controls: Nulls
+) -> None:
+    chosen, outer = shown.points, f"KL on {text} text"
+    st.markdown(claims.correlation(
+        orders.correlations(chosen), orders.confound(chosen), orders.steadiness(chosen), outer,
+        orders.without_one(chosen),
+    ))  # fmt: skip
+    st.markdown(limits.said(chosen))
+    models = chosen["model"].unique(maintain_order=True).to_list()
+    labels = regime_claims.regimes(chosen, shown.cuts, shown.judgements, source)
+    reaches = {model: controls.reach(model, inner.column) for model in models}
+    st.markdown(f"{labels} {regime_claims.nulls(reaches)}")
+    st.markdown(retest.said(regime_tables.seeds(shown, inner, text), inner.label, outer))
+    without = shown.runs.filter(pl.col("peak_share").is_null())["name"].to_list()
+    st.caption(
+        f"Interval of the inner axis: {interval(inner, without)}. Of the outer axis: 95 % over "
+        "documents."
     )
 
 
-def _filter(label: str, options: list[str], key: str) -> list[str]:
+def pick(label: str, options: list[str], key: str) -> list[str]:
     """Chosen options; none chosen means all of them, which the field says."""
     return url_multi(label, options, key, default=[], placeholder="all") or options
 
 
-def _null(rows: pl.DataFrame) -> tuple[float, float] | None:
-    known = rows.drop_nulls(["ratio_null_low", "ratio_null_high"])
-    if known.is_empty():
-        return None
-    return float(known["ratio_null_low"].min()), float(known["ratio_null_high"].max())
-
-
-def _say_empty(inner: points.Inner, text: str) -> None:
+def _say_empty(inner: Inner, text: str) -> None:
     st.info(
         f"No experiment has both {inner.label} and KL on {text} text under these filters. Choose "
         "other filters, or run `python -m lib run data/experiments/embedded.yaml` to the end."
     )
 
 
-def _draw(figure: object) -> None:
+def draw(figure: object) -> None:
     """The figure; a click on a measured point opens that experiment.
 
     The key changes with every click: coming back finds a figure without a selection, so the page

@@ -1,5 +1,7 @@
 """Tables under the figures: which columns, in which order, with units and sensible digits."""
 
+from collections.abc import Mapping
+
 import polars as pl
 import streamlit as st
 
@@ -12,15 +14,22 @@ def show(
     columns: dict[str, tuple[str, str | None]],
     *,
     name: str,
+    helps: Mapping[str, str] | None = None,
 ) -> None:
     """A sortable table of some columns, and a button that saves them as CSV with their own names.
 
     Args:
         columns: column -> (heading with unit, printf format or None for text).
         name: of the CSV file, without ending.
+        helps: column -> what its heading says when pointed at.
     """
+    helps = helps or {}
     config = {
-        column: heading if form is None else _NUMBER(heading, format=form)
+        column: (
+            st.column_config.Column(heading, help=helps.get(column))
+            if form is None
+            else _NUMBER(heading, format=form, help=helps.get(column))
+        )
         for column, (heading, form) in columns.items()
     }
     shown = rows.select(list(columns))
@@ -83,8 +92,31 @@ LAYERS = {
     "ratio_in_sample": ("in-sample ratio", "%.3f"),
     **with_bounds("excess_fvu", "excess FVU", "%.4f"),
     "fve_self": ("FVE self", "%.3f"), "fve_cross": ("FVE cross", "%.3f"),
-    "ratio_bound": ("ratio bound", "%.2f"), "n_tokens": ("tokens", "%d"),
+    "ratio_bound": ("ratio bound", "%.2f"), "peak_share": ("is the peak in", "percent"),
+    "n_tokens": ("tokens", "%d"),
+    "massive_dropped": ("massive tokens dropped", "%d"),
+    "massive_energy_base": ("their energy, base", "percent"),
+    "massive_energy_tuned": ("their energy, tuned", "percent"),
+    "null": ("null: 1 - CKA", None),
 }  # fmt: skip
+LAYER_HELPS = {
+    "displacement": "0 = same geometry; n = tokens; 95 % over documents; null in the last column",
+    "relative_displacement": "rms of change / rms of base; 0 = no change; null: hover the figure",
+    "offset_share": "of the squared change, what is one constant vector; no interval is stored",
+    "ratio": "cross / self error, held-out; 1 = no change; null: the table above",
+    "ratio_centred": "without the mean change; no interval is stored; null: the table above",
+    "ratio_in_sample": "on training tokens: a warning light, withheld where it is overfitting",
+    "excess_fvu": "(cross - self error) / variance; 0 = no change; null: the table above",
+    "fve_self": "share of variance that the tuned model's own dictionary explains, held-out",
+    "fve_cross": "the same for the base model's dictionary on tuned activations",
+    "ratio_bound": "1 / (1 - FVE self): what predicting the mean would score",
+    "peak_share": "of resamples of the documents, all depths at once",
+    "n_tokens": "held-out tokens behind this row, massive ones left out",
+    "massive_dropped": "norm above 5 times the layer's median in either model",
+    "massive_energy_base": "share of the layer's sum of squares that they carry",
+    "massive_energy_tuned": "share of the layer's sum of squares that they carry",
+    "null": "smallest to largest random-LoRA draw of this model at this layer",
+}
 
 RUNS = {
     "experiment_id": ("experiment", None), "base_model": ("model", None),

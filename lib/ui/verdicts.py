@@ -1,14 +1,11 @@
 """What a figure says, in words with n and interval. Pure: numbers in, markdown out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 
 from lib.figures.layers import Metric
-from lib.figures.scatter import Cuts
-from lib.metrics.statistics import RankTest
-from lib.ui.points import Steadiness
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -41,84 +38,6 @@ def order(rho: float) -> str:
         (0.999, "nearly the same as"),
     )  # fmt: skip
     return next((text for limit, text in words if rho <= limit), "exactly the same as")
-
-
-def correlation(
-    found: Mapping[str, RankTest],
-    pooled: RankTest | None,
-    steady: Mapping[str, Steadiness],
-    outer: str,
-) -> str:
-    """Whether inner change predicts outer change within each model, and what n allows."""
-    if not found:
-        return (
-            "**Too few points for a rank correlation**: it needs at least three corpora of one "
-            "model with both values."
-        )
-    said = [_one(*next(iter(found.items())), outer)] if len(found) == 1 else [_many(found, outer)]
-    if pooled is not None:
-        said.append(
-            f"Mean within {number(len(found))} models, permuted within each: \u03c1 = "
-            f"{signed(pooled.rho)} (n = {pooled.n}), p = {pooled.p:.2g}."
-        )
-    for n, p_min in sorted({t.n: t.p_min for t in found.values() if t.p_min >= 0.05}.items()):
-        start = "No result" if pooled is None else "Within one model no result"
-        said.append(
-            f"{start} on {number(n)} corpora can reach p < 0.05 (the smallest is {p_min:.3f})."
-        )
-    kept = {model: steady[model] for model in found if model in steady}
-    if kept:
-        shares = ", ".join(f"{_draws(s.same_sign)} of draws ({m})" for m, s in kept.items())
-        said.append(f"Under the documents' sampling error alone \u03c1 keeps its sign in {shares}.")
-    return " ".join(said)
-
-
-def _draws(share: float) -> str:
-    """10,000 draws: nothing above 99 % is worth a digit."""
-    return "over 99\u00a0%" if share > 0.99 else f"{100 * share:.0f}\u00a0%"
-
-
-def _one(model: str, test: RankTest, outer: str) -> str:
-    return (
-        f"**Over {number(test.n)} corpora on {model}, the order of inner change is "
-        f"{order(test.rho)} the order of {outer}: Spearman \u03c1 = {signed(test.rho)} "
-        f"(n = {test.n}), exact p = {test.p:.2g}.** With {number(test.n)} corpora an order at "
-        f"least this strong happens by chance {chance(test.p)}."
-    )
-
-
-def _many(found: Mapping[str, RankTest], outer: str) -> str:
-    listed = "; ".join(
-        f"{model} \u03c1 = {signed(t.rho)} (n = {t.n}, exact p = {t.p:.2g}, by "
-        f"chance {chance(t.p)})"
-        for model, t in found.items()
-    )
-    return f"**Order of inner change against order of {outer}, Spearman within model: {listed}.**"
-
-
-def regimes(points: pl.DataFrame, cuts: Sequence[Cuts]) -> str:
-    """How many points each regime has, and what the cuts are worth."""
-    counts = points.group_by("regime").len("n").sort("n", "regime", descending=[True, False])
-    listed = ", ".join(f"{n} {name}" for name, n in counts.iter_rows())
-    if not cuts:
-        return f"{listed}: no cuts, because no model here has two corpora."
-    return (
-        f"Regimes: {listed}. The dotted cuts are medians within the model, so they always put half "
-        "of the points on each side; a point within a factor 1.28 of a cut is indeterminate. Null "
-        "controls are not measured yet, so nothing here says that a change is more than chance."
-    )
-
-
-def published(points: pl.DataFrame, n_cells: int, near: Sequence[str]) -> str:
-    text = (
-        f"{len(points)} of the {n_cells} cells have both values. The dotted cuts (55.4 and 0.587) "
-        "are ours: any cuts between the same neighbours give the published labels."
-    )
-    if near:
-        text += (
-            f" With the margin that we put on measured points, {_and(near)} would be indeterminate."
-        )
-    return text
 
 
 def peaks(layers: pl.DataFrame, metrics: Sequence[Metric], late: int | None) -> str:
@@ -197,5 +116,6 @@ def _plain(metric: Metric) -> str:
     return metric.title.split(",")[0]
 
 
-def _and(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,7 +1,7 @@
 """Every benchmark, or those named: prints their tables and writes them to RESULTS.md.
 
     make bench, or python -m tests.benchmarks.run [SECTION ...] [--quick]
-    sections: engine, loader, growth, planted, objectives
+    sections: engine, loader, growth, planted, objectives, divergence
 
 ``--harvest DIR --layer N`` (both repeatable) adds real paired activations to ``objectives``: DIR is
 a finished harvest of the pipeline, ``.work/activations/KEY``.
@@ -16,7 +16,7 @@ import torch
 
 from tests.benchmarks.report import RESULTS, Options, merge, render
 
-SECTIONS = ("engine", "loader", "growth", "planted", "objectives")
+SECTIONS = ("engine", "loader", "growth", "planted", "objectives", "divergence")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of planted and objectives")
     parser.add_argument("--harvest", type=Path, action="append", default=[])
     parser.add_argument("--layer", type=int, action="append", default=[])
+    parser.add_argument("--only", action="append", default=[], help="objectives on a harvest")
     parser.add_argument("--steps", type=int, default=400, help="training steps on a harvest")
     parser.add_argument("--out", type=Path, default=RESULTS, help="file to write to")
     chosen = parser.parse_args(arguments)
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         harvests=tuple(chosen.harvest),
         layers=tuple(chosen.layer),
         steps=chosen.steps,
+        only=tuple(chosen.only),
     )
     for name in chosen.sections or SECTIONS:
         section = importlib.import_module(f"tests.benchmarks.{name}").measure(options)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from lib.metrics.peak import peak_ratio
 from lib.metrics.reconstruction import (
     FLOOR,
     bootstrap_ratio,
     cross_ratio,
     fve,
-    peak_ratio,
 )
 
 
@@ -137,6 +137,24 @@ def test_the_peak_takes_its_maximum_inside_each_resample():
     assert peak_ratio(layers[:1], groups).low == pytest.approx(
         bootstrap_ratio(*layers[0], groups).ratio_low
     )
+    assert got.shares.sum() == pytest.approx(1.0)
+    assert got.shares.argmax() == np.argmax(ratios)
+    assert (got.shares > 0).sum() > 1, "among equal layers, documents decide which is the peak"
+
+
+def test_a_peak_over_layers_that_left_out_other_tokens():
+    """Documents are drawn once for all layers, also where a layer lacks some of their tokens."""
+    groups = torch.arange(200) // 10
+    x = normal(200, 4)
+    far = (x, x + normal(200, 4, seed=1), x + 0.5 * normal(200, 4, seed=2))
+    near = (x, x + 0.6 * normal(200, 4, seed=3), x + 0.5 * normal(200, 4, seed=4))
+    kept = torch.arange(200) >= 15  # a whole document and half of the next are missing
+    fewer = tuple(view[kept] for view in near)
+    got = peak_ratio([far, fewer], [groups, groups[kept]])
+    alone = peak_ratio([far], groups)
+    assert got.value == alone.value
+    assert (got.low, got.high) == pytest.approx((alone.low, alone.high))
+    assert got.shares.tolist() == [1.0, 0.0]
 
 
 def test_refusals():

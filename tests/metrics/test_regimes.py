@@ -4,7 +4,13 @@ import math
 
 import pytest
 
-from lib.metrics.regimes import classify, median_cuts
+from lib.metrics.regimes import (
+    classify,
+    median_cuts,
+    metric_dependent,
+    null_cuts,
+    with_timing,
+)
 
 PUBLISHED = {  # at 70B: peak cross-reconstruction ratio, KL in nats, label in the post
     "DTC": (340.2, 0.478, "latent divergence"),
@@ -64,3 +70,40 @@ def test_refusals():
         median_cuts([1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="no geometric midpoint"):
         median_cuts([1.0, 2.0], [0.0, 2.0])
+
+
+def test_null_cuts_are_the_upper_end_of_the_draws_or_the_practical_floors():
+    few = null_cuts([0.98, 1.01, 1.03], [0.1, 0.3], no_change=1.0)
+    assert few == (1.03, 0.3)  # under 20 draws: the largest
+    many = null_cuts([1 + i / 1000 for i in range(100)], no_change=1.0)
+    assert many.internal == pytest.approx(1.095)
+    assert many.output == 0.02
+    below = null_cuts([0.97, 0.99], [0.001], no_change=1.0, kl_floor=0.01)
+    assert below == pytest.approx((1.005, 0.03))  # nulls under no change: 3 x the numerical floor
+
+
+def test_null_cuts_refuse_no_draws_and_nan():
+    with pytest.raises(ValueError, match="measure null controls first"):
+        null_cuts([])
+    with pytest.raises(ValueError, match="internal axis must be finite"):
+        null_cuts([1.0, math.nan])
+    with pytest.raises(ValueError, match="output axis must be finite"):
+        null_cuts([1.0], [math.inf])
+
+
+def test_only_decided_labels_can_contradict_each_other():
+    assert metric_dependent(["latent divergence", "coupled adaptation", "indeterminate"])
+    assert not metric_dependent(["latent divergence", "indeterminate"])
+    assert not metric_dependent([])
+
+
+def test_delayed_is_said_only_with_a_trajectory():
+    capture, coupled = "behavioural capture", "coupled adaptation"
+    assert with_timing(capture, []) == capture
+    assert with_timing(capture, [(False, None)]) == capture
+    assert with_timing(capture, [(False, True)]) == capture
+    assert with_timing(capture, [(False, False)]) == "delayed behavioural capture"
+    assert with_timing(coupled, [(True, False)]) == "coupled adaptation, internal first"
+    assert with_timing(coupled, [(None, True)]) == "coupled adaptation, early"
+    assert with_timing(coupled, [(False, False)]) == coupled
+    assert with_timing("latent divergence", [(False, False)]) == "latent divergence"

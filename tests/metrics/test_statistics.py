@@ -199,6 +199,17 @@ def test_no_measurement_error_changes_nothing():
     assert tied == (0.0, 1.0, 1.0)
 
 
+def test_each_value_may_have_an_error_of_its_own():
+    none, wide = np.zeros(4), np.array([0.0, 0.0, 0.0, 3.0])
+    assert measurement_error(R_70B, KL_70B, none, none) == (1.0, 1.0, 1.0)
+    one = measurement_error(R_70B, KL_70B, wide, none)  # Alpaca's ratio alone is uncertain
+    assert 0.1 < one.same_rho < 0.9
+    assert one == measurement_error(R_70B, KL_70B, wide, none)  # seeded
+    assert measurement_error(R_70B, KL_70B, 0.2) == measurement_error(R_70B, KL_70B, 0.2, 0.2)
+    with pytest.raises(ValueError, match="sd_log >= 0"):
+        measurement_error(R_70B, KL_70B, 0.1, -none - 0.1)
+
+
 def test_ranks_share_ties():
     values = [3.0, 1.0, 3.0, 2.0, 3.0]
     assert ranks(values).tolist() == stats.rankdata(values).tolist() == [4, 1, 4, 2, 4]
@@ -229,7 +240,7 @@ def test_refusals_say_why_it_is_not_defined():
 
 def test_the_dashboard_needs_neither_torch_nor_scipy_for_these():
     code = (
-        "import sys; import lib.metrics.statistics, lib.metrics.regimes, lib.metrics.intervals; "
+        "import sys; import lib.metrics.statistics, lib.metrics.regimes, lib.metrics.support; "
         "sys.exit(bool({'torch', 'scipy', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,116 @@
+"""Reads an experiments file: unknown keys are refused and the nearest valid one is named."""
+
+import difflib
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import yaml
+
+from lib.config.experiment import Experiment, Keep
+from lib.config.recipe import Recipe
+from lib.config.values import ConfigError, check
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """The keys of an experiments file."""
+
+    models: tuple[str, ...]
+    corpora: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    adapter: str | None = None
+    nulls: int = 0
+    """Draws of each null control: a second seed of the base dictionary, and a random adapter."""
+    keep: Keep = "full"
+    """full | tables (no live bundle) | summary (no single latents either)."""
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        check(self.nulls >= 0, "nulls", self.nulls, "at least 0")
+        for name in ("models", "corpora", "seeds"):
+            check(len(getattr(self, name)) > 0, name, [], "a list with at least one entry")
+        check(all(0 <= s < 2**32 for s in self.seeds), "seeds", self.seeds, "each in 0..2^32-1")
+
+
+def load(path: Path) -> list[Experiment]:
+    """Read an experiments file.
+
+    Raises:
+        ConfigError: not YAML, an unknown key (the nearest valid one is named), a wrong type or value.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; data/experiments/ has examples") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a YAML text file: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected keys such as `models:` and `corpora:`, found {raw!r}")
+    try:
+        file = _build(_File, raw, "")
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if file.adapter and (len(file.models), len(file.corpora), len(file.seeds)) != (1, 1, 1):
+        raise ConfigError(f"{path}: `adapter` goes with exactly one model, one corpus and one seed")
+    found = [
+        Experiment(
+            model=m,
+            corpus=c,
+            seed=s,
+            adapter=file.adapter,
+            recipe=file.recipe,
+            nulls=file.nulls,
+            keep=file.keep,
+        )
+        for m in file.models
+        for c in file.corpora
+        for s in file.seeds
+    ]
+    ids = [experiment.id for experiment in found]
+    for twice in {i for i in ids if ids.count(i) > 1}:
+        raise ConfigError(
+            f"{path}: two of its experiments would both be called `{twice}`; rename one of the "
+            "corpus files, or remove the repeated entry"
+        )
+    return found
+
+
+def _build(kind: type, raw: Any, where: str) -> Any:
+    """A dataclass from plain YAML values, with every key and type checked."""
+    if not isinstance(raw, dict):
+        raise ConfigError(f"`{where}` must hold keys, found {raw!r}")
+    hints = get_type_hints(kind)
+    names = {f.name for f in fields(kind)}
+    for key in raw:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
+            raise ConfigError(f"unknown key `{where}{key}`; the nearest valid one is `{near[0]}`")
+    values = {k: _value(hints[k], v, f"{where}{k}") for k, v in raw.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{str(error).split('() ')[-1]} (in `{where or 'the file'}`)") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        return _build(hint, value, f"{where}.")
+    origin = getattr(hint, "__origin__", None)
+    if origin is tuple:
+        items = value if isinstance(value, list) else [value]
+        return tuple(_value(hint.__args__[0], item, where) for item in items)
+    if origin is Literal:
+        if value not in hint.__args__:
+            raise ConfigError(f"`{where}` must be one of {', '.join(hint.__args__)}, got {value!r}")
+        return value
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            raise ConfigError(f"`{where}` must be a number, got {value!r}") from None
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"`{where}` must be {getattr(hint, '__name__', hint)}, got {value!r}")
+    return value

@@ -1,0 +1,137 @@
+"""Small scatters side by side that share what lies to the right, such as base perplexity."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import plotly.graph_objects as go
+import polars as pl
+from plotly.subplots import make_subplots
+
+from lib.figures import marks, theme
+from lib.figures.axis import Axis
+
+
+class Panel(NamedTuple):
+    """One column of the points against the shared one, with bounds ``*_low`` and ``*_high``."""
+
+    column: str
+    title: str
+    start: float | None = 0.0
+    percent: bool = False
+
+
+def shared(
+    points: pl.DataFrame,
+    x: Panel,
+    panels: Sequence[Panel],
+    *,
+    height: int = 440,
+    runs: pl.DataFrame | None = None,
+    bands: Mapping[str, tuple[float, float]] | None = None,
+) -> go.Figure:
+    """One panel per column; corpus = symbol and line colour, model = size, published = hollow.
+
+    A panel without any value says that nothing was published or measured for it.
+
+    Args:
+        points: columns name, corpus, model, n_parameters, published, experiment_id, the panels'
+            columns and their bounds; a null value leaves the point out of that panel.
+        runs: training seeds of points that are means, as small marks: columns point (experiment_id
+            of the point), experiment_id, seed, and the panels' columns.
+        bands: null range by panel column, in grey.
+    """
+    figure = make_subplots(
+        rows=1, cols=len(panels), subplot_titles=[panel.title for panel in panels],
+        horizontal_spacing=0.07,
+    )  # fmt: skip
+    span = _axis(points, x)
+    for at, panel in enumerate(panels, 1):
+        rows = points.drop_nulls([x.column, panel.column])
+        band = (bands or {}).get(panel.column)
+        up = _axis(rows, panel, [*(band or ()), *_values(runs, panel.column)])
+        _under(figure, at, rows, runs, (x, panel), band)
+        area = (1120 // len(panels) - 60, height - 90)
+        words = marks.texts(rows)
+        places = marks.positions(rows, (x.column, panel.column), (span, up), area, written=words)
+        sizes = points["n_parameters"].to_list()
+        for row, word, place in zip(rows.iter_rows(named=True), words, places, strict=True):
+            figure.add_trace(_point(row, x, panel, (word, place), sizes), 1, at)
+        up = up.plotly | {"title": None}
+        if panel.percent:
+            up |= {
+                "tickformat": ".2~%",
+                "ticktext": [f"{100 * t:g}%" for t in up.get("tickvals", [])],
+            }
+        figure.update_yaxes(up, row=1, col=at)
+        figure.update_xaxes(span.plotly, row=1, col=at)
+        if rows.is_empty():
+            figure.add_trace(go.Scatter(x=[None], y=[None]), 1, at)  # or no axes are drawn at all
+            figure.add_annotation(
+                text="no value", x=0.5, y=0.5, xref="x domain", yref="y domain", showarrow=False,
+                row=1, col=at,
+            )  # fmt: skip
+    for note in figure.layout.annotations[: len(panels)]:
+        note.update(font={"size": theme.LABEL_SIZE})
+    figure.update_layout(
+        template=theme.TEMPLATE, height=height, showlegend=False, hovermode="closest",
+        margin={"l": 10, "r": 10, "t": 34, "b": 10},
+    )  # fmt: skip
+    return figure
+
+
+def _under(
+    figure: go.Figure,
+    at: int,
+    rows: pl.DataFrame,
+    runs: pl.DataFrame | None,
+    axes: tuple[Panel, Panel],
+    band: tuple[float, float] | None,
+) -> None:
+    """Null band and training seeds of one panel, below its points."""
+    number = "" if at == 1 else str(at)
+    if band is not None:
+        figure.add_shape(
+            type="rect", x0=0, x1=1, xref=f"x{number} domain", y0=band[0], y1=band[1],
+            yref=f"y{number}", fillcolor=theme.NULL_BAND, line={"width": 0}, layer="below",
+        )  # fmt: skip
+    if runs is None:
+        return
+    x, panel = axes
+    form = ".2%" if panel.percent else ".3g"
+    look = marks.Look("corpus", (".3g", form), ("perplexity", panel.title.split(",")[0]))
+    for trace in marks.seeds(rows, runs, (x.column, panel.column), look):
+        figure.add_trace(trace, 1, at)
+
+
+def _values(runs: pl.DataFrame | None, column: str) -> list[float]:
+    return [] if runs is None else runs[column].drop_nulls().to_list()
+
+
+def _axis(points: pl.DataFrame, panel: Panel, more: Sequence[float] = ()) -> Axis:
+    columns = [panel.column, f"{panel.column}_low", f"{panel.column}_high"]
+    values = [v for column in columns for v in points[column].drop_nulls().to_list()]
+    return Axis.over(panel.title, [*values, *more], start=panel.start)
+
+
+def _point(
+    row: dict[str, object],
+    x: Panel,
+    panel: Panel,
+    text: tuple[str, str],
+    sizes: Sequence[int | None],
+) -> go.Scatter:
+    symbol, colour = theme.corpus_symbol(str(row["corpus"])), theme.corpus_line(str(row["corpus"]))
+    form = ".2%" if panel.percent else ".3g"
+    return go.Scatter(
+        x=[row[x.column]], y=[row[panel.column]], mode="markers+text", cliponaxis=False,
+        text=[f"\u00a0{text[0]}\u00a0"], textposition=text[1], textfont={"size": theme.LABEL_SIZE},
+        error_x=marks.bar(row, x.column, colour), error_y=marks.bar(row, panel.column, colour),
+        marker={
+            "symbol": f"{symbol}-open" if row["published"] else symbol,
+            "size": theme.marker_size(row["n_parameters"], sizes), "color": colour,
+            "line": {"width": 2.5 if row["published"] else 1, "color": colour},
+        },
+        customdata=[[row["experiment_id"] or ""]],
+        hovertemplate=f"<b>{row['name']}</b><br>perplexity %{{x:.3g}}{marks.span(row, x.column, '.3g')}"
+        f"<br>%{{y:{form}}}{marks.span(row, panel.column, form)}<br>{row['says']}<extra></extra>",
+    )  # fmt: skip

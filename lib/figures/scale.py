@@ -1,0 +1,83 @@
+"""The scale confound: the same points pooled, and with each scale's mean taken off."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from lib.figures import theme
+
+
+def confound(points: pl.DataFrame, *, removed: bool, height: int = 330) -> go.Figure:
+    """Points joined within each scale in order of x, and the least-squares line through all of them.
+
+    Both axes are logarithmic. Illustrative copies are drawn small and without a name.
+
+    Args:
+        points: columns name, model, corpus, regime, x, y (positive), published, copy.
+        removed: divide x and y by the geometric mean of their model, so that only what happens
+            inside a scale is left.
+    """
+    rows = points.sort("model", "x")
+    if removed:
+        rows = rows.with_columns(
+            [pl.col(axis) / pl.col(axis).log().mean().over("model").exp() for axis in ("x", "y")]
+        )
+    figure = go.Figure()
+    dashes = theme.model_dashes(points["model"])
+    for (model,), part in rows.group_by("model", maintain_order=True):
+        figure.add_trace(_scale(str(model), part, dashes[str(model)]))
+    figure.add_trace(_trend(rows["x"].to_numpy(), rows["y"].to_numpy()))
+    said = " over the scale's mean" if removed else ""
+    figure.update_xaxes(title=f"inner change{said} (log)", type="log", **_ticks(rows["x"]))
+    figure.update_yaxes(title=f"outer change{said} (log)", type="log", **_ticks(rows["y"]))
+    figure.update_layout(template=theme.TEMPLATE, height=height, hovermode="closest")
+    return figure
+
+
+def _scale(model: str, part: pl.DataFrame, dash: str) -> go.Scatter:
+    hollow = [bool(p) for p in part["published"]]
+    copies = part["copy"].to_list()
+    symbols = [
+        theme.corpus_symbol(corpus) + ("-open" if open_ else "")
+        for corpus, open_ in zip(part["corpus"], hollow, strict=True)
+    ]
+    colours = [
+        theme.NEUTRAL if copy else theme.REGIME_COLOURS[regime]
+        for copy, regime in zip(copies, part["regime"], strict=True)
+    ]
+    return go.Scatter(
+        x=part["x"].to_list(), y=part["y"].to_list(), mode="lines+markers", name=model,
+        line={"color": theme.NEUTRAL, "width": 1.4, "dash": dash},
+        marker={
+            "symbol": symbols, "size": [8 if copy else 13 for copy in copies],
+            "color": colours, "line": {"width": 2},
+        },
+        customdata=part["name"].to_list(),
+        hovertemplate=f"%{{customdata}}, {model}: inner %{{x:.3g}}, outer %{{y:.3g}}"
+        + ("<br>a copy, no data" if copies[0] else "") + "<extra></extra>",
+    )  # fmt: skip
+
+
+def _trend(x: np.ndarray, y: np.ndarray) -> go.Scatter:
+    """Least squares in logarithms, which is what the eye fits on such axes."""
+    a, b = np.log(x), np.log(y)
+    slope = float(np.cov(a, b, bias=True)[0, 1] / a.var()) if a.var() > 0 else 0.0
+    ends = np.array([a.min(), a.max()])
+    return go.Scatter(
+        x=np.exp(ends).tolist(), y=np.exp(b.mean() + slope * (ends - a.mean())).tolist(),
+        mode="lines", name="all points together", hoverinfo="skip",
+        line={"color": theme.DIFFERENCE, "width": 3},
+    )  # fmt: skip
+
+
+def _ticks(values: Sequence[float] | pl.Series) -> dict[str, object]:
+    """1, 2 and 5 times powers of ten within and just around the values."""
+    low, high = min(values), max(values)
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    found = [m * 10.0**e for e in powers for m in (1, 2, 5)]
+    kept = [tick for tick in found if low / 2 <= tick <= high * 2]
+    if high / low < 5:  # too short for round numbers
+        kept = [float(f"{tick:.3g}") for tick in np.geomspace(low, high, 5)]
+    return {"tickvals": kept, "ticktext": [f"{tick:g}" for tick in kept]}

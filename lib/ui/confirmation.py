@@ -1,0 +1,51 @@
+"""The confirmation panel of the layers page: a second tool on the same change."""
+
+import polars as pl
+import streamlit as st
+
+from lib.figures import agreement as figures
+from lib.ui import agreement, cache, internal_view, late, names, reads, tables
+from lib.ui.links import url_choice
+
+
+@st.fragment
+def panel(experiment_id: str) -> None:
+    """CKA displacement against the reconstruction metric, and the late share, in one model.
+
+    The model is that of the experiment: over several models the size of the model would answer.
+    """
+    st.subheader("Does a tool without dictionaries say the same?", anchor=False)
+    model = cache.experiment(experiment_id)["base_model"]
+    shown = names.labels(cache.experiments().filter(base_model=model))
+    layers = cache.layers(list(shown))
+    if layers.is_empty():
+        st.info(
+            f"No experiment on {model} has layer metrics. Run `python -m lib run "
+            "data/experiments/embedded.yaml` to the end."
+        )
+        return
+    layers = layers.with_columns(name=pl.col("experiment_id").replace_strict(shown))
+    metric = url_choice(
+        "Reconstruction metric", list(agreement.METRICS), "confirm", "ratio",
+        agreement.METRICS.__getitem__, widget="segmented",
+    )  # fmt: skip
+    points = agreement.in_bands(layers, metric)
+    shares = late.late(layers, reads.profiles())
+    draws = late.null_draws(internal_view.null_draws(experiment_id))
+    st.plotly_chart(
+        figures.agreement(points, shares, draws, agreement.METRICS[metric]),
+        config={"displayModeBar": False}, key="confirmation:figure",
+    )  # fmt: skip
+    st.markdown(agreement.said(agreement.tests(points, metric), points))
+    st.markdown(late.said(shares, draws, experiment_id))
+    tables.show(late.with_places(shares, draws), SHARES, name="late-share")
+
+
+SHARES = {
+    "experiment_id": ("experiment", None), "corpus": ("corpus", None), "model": ("model", None),
+    **tables.with_bounds("late_share", "late share of 1 - CKA", "percent"),
+    "late_share_place": ("against random LoRA", None),
+    **tables.with_bounds("late_minus_mid", "late minus mid, 1 - CKA", "%.4f"),
+    "late_minus_mid_place": ("against random LoRA ", None),
+    "source": ("interval over", None), "n_layers": ("layers", "%d"),
+}  # fmt: skip

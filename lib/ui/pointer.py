@@ -1,0 +1,47 @@
+"""What the pointer tells of one point: its label, its nulls, its training seeds. No Streamlit."""
+
+from collections.abc import Mapping
+
+from lib.metrics.support import Judgement
+from lib.ui.nulls import Reach
+
+
+def label(judgement: Judgement, timed: str) -> str:
+    """The label's support, and which axis is undecided.
+
+    Args:
+        timed: the label with its course, as ``labelling.timed``.
+    """
+    if not judgement.support:
+        return "no cuts: neither high nor low"
+    best = max(judgement.support, key=judgement.support.__getitem__)
+    share = f"{best} in {100 * judgement.support[best]:.0f} % of draws"
+    if judgement.undecided:
+        return f"{' and '.join(judgement.undecided)} undecided; {share}"
+    return share if timed == judgement.label else f"{timed}; {share}"
+
+
+def null(reach: tuple[Reach | None, Reach | None]) -> str:
+    """What the null controls of the point's model reach on both axes."""
+    inner, outer = (_range(one) for one in reach)
+    return f"null of this model: inner {inner}; outer {outer}"
+
+
+def seeds(row: Mapping[str, object]) -> str:
+    """Spread over training seeds, or that there is one.
+
+    Args:
+        row: columns seeds, x_sd, y_sd (over seeds, null with one).
+    """
+    if row["x_sd"] is None or row["y_sd"] is None:
+        return "one training seed: its spread is not known"
+    return (
+        f"mean of {row['seeds']} training seeds; sd over them {row['x_sd']:.2g} inner, "
+        f"{row['y_sd']:.2g} nats outer"
+    )
+
+
+def _range(reach: Reach | None) -> str:
+    if reach is None:
+        return "not measured"
+    return f"{reach.low:.4g} to {reach.high:.4g} ({reach.draws} draws)"

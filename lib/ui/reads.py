@@ -1,0 +1,38 @@
+"""Cached reads of null controls, profiles over layers and novel features; keyed as in cache.py."""
+
+import polars as pl
+import streamlit as st
+
+from lib.store import novelty as _novelty_queries
+from lib.store import nulls as _null_queries
+from lib.ui import cache
+from lib.ui.nulls import Nulls
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _nulls(store_id: str, text: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    store = cache.store()
+    return _null_queries.null_layers(store), _null_queries.null_outputs(store, text)
+
+
+def nulls(text: str) -> Nulls:
+    """Null controls for one text of the outer axis; empty frames where none were measured."""
+    return Nulls(*_nulls(cache.store_id(), text))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _profiles(store_id: str) -> pl.DataFrame:
+    return _null_queries.profiles(cache.store())
+
+
+def profiles() -> pl.DataFrame:
+    return _profiles(cache.store_id())
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _novelty(store_id: str) -> pl.DataFrame:
+    return _novelty_queries.novelty(cache.store())
+
+
+def novelty() -> pl.DataFrame:
+    return _novelty(cache.store_id())

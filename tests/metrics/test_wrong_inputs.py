@@ -1,0 +1,353 @@
+"""Wrong things to every metric: an error, or an explicit "not measured" (None, NaN), never a number.
+
+NaN activations, a constant layer, one document, other vocabularies, other tokens, fewer than three
+points. Shape checks of the type annotations are switched off here: users run without them, and torch
+would broadcast one token against many.
+"""
+
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import config
+
+import lib.metrics
+from lib.metrics.cka import (
+    StreamingCKA,
+    cka_interval,
+    debiased_cka,
+    grouped_cka,
+    jackknife_cka,
+    linear_cka,
+)
+from lib.metrics.displacement import Displacement, displacement
+from lib.metrics.divergence import kl_per_token, streamed
+from lib.metrics.intervals import (
+    bootstrap,
+    bootstrap_mean,
+    bootstrap_ratio,
+    jackknife_interval,
+    sums_by_group,
+)
+from lib.metrics.latents import LatentScaling, classify_latents, delta_norm, shares
+from lib.metrics.massive import massive_tokens
+from lib.metrics.matching import match
+from lib.metrics.peak import peak_of_sums, peak_ratio
+from lib.metrics.reconstruction import bootstrap_ratio as ratio_intervals
+from lib.metrics.reconstruction import cross_ratio, error_sums, fve
+from lib.metrics.regimes import classify, distance, median_cuts, null_cuts
+from lib.metrics.shares import late_envelope, late_share, wilson
+from lib.metrics.stability import change_cosine, random_cosine, shuffled_cosine, stability
+from lib.metrics.statistics import (
+    holm,
+    leave_one_out,
+    measurement_error,
+    partial_spearman,
+    ranks,
+    spearman_exact,
+    stratified_spearman,
+)
+
+N, D, V = 24, 6, 50
+
+
+class Case(NamedTuple):
+    """One call that has no answer."""
+
+    of: Callable[..., Any]
+    what: str
+    call: Callable[[], Any]
+    says: str | None
+    """Pattern of the error; None where the answer itself says that there is none."""
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def spoiled(view: torch.Tensor, value: float = math.nan) -> torch.Tensor:
+    broken = view.clone()
+    broken.view(-1)[5] = value
+    return broken
+
+
+X, Y, FLAT, ONE = normal(N, D), normal(N, D, seed=1), torch.full((N, D), 0.1), normal(1, D)
+GROUPS, ALONE = torch.arange(N) // 4, torch.zeros(N, dtype=torch.int64)
+W = normal(V, D, seed=2)
+NAN = math.nan
+
+
+def measured(cls: type, *update: Any) -> Any:
+    """Value of a streaming metric after one update."""
+    made = cls(D, D) if cls is StreamingCKA else cls(D)
+    made.update(*update)
+    return made.value()
+
+
+def scaled(x: torch.Tensor, x_hat: torch.Tensor, codes: torch.Tensor, decoder: torch.Tensor) -> Any:
+    scaling = LatentScaling(decoder[:, 1])
+    scaling.update(x, x_hat, codes, decoder)
+    return scaling.value()
+
+
+def of_two_views() -> Iterator[Case]:
+    """Metrics of paired activations; each gets NaN on either side, a constant, other tokens."""
+    calls = {
+        linear_cka: linear_cka,
+        debiased_cka: debiased_cka,
+        StreamingCKA: lambda x, y: measured(StreamingCKA, x, y),
+        grouped_cka: lambda x, y: grouped_cka(x, y, GROUPS[: len(x)]),
+        jackknife_cka: lambda x, y: jackknife_cka(x, y, GROUPS[: len(x)]),
+        Displacement: lambda x, y: measured(Displacement, x, y),
+        displacement: lambda x, y: displacement(x, y, GROUPS[: len(x)]),
+        fve: fve,
+        massive_tokens: massive_tokens,
+    }
+    for of, call in calls.items():
+        for name, pair in {"first": (spoiled(X), Y), "second": (X, spoiled(Y))}.items():
+            for value in (NAN, math.inf):
+                views = tuple(torch.nan_to_num(v, nan=value, posinf=value) for v in pair)
+                yield Case(
+                    of, f"{value} in the {name}", lambda c=call, v=views: c(*v), "not finite"
+                )
+        for name, pair in {"one token": (X, ONE), "fewer tokens": (X, Y[:-1])}.items():
+            yield Case(of, name, lambda c=call, v=pair: c(*v), "do not pair up")
+        yield Case(of, "no tokens", lambda c=call: c(X[:0], Y[:0]), "no tokens|are 0 tokens")
+        if of is not massive_tokens:
+            yield Case(of, "constant", lambda c=call: c(FLAT, Y), "constant over")
+    yield Case(massive_tokens, "silent", lambda: massive_tokens(0 * X, Y), "median norm 0")
+    for of in (linear_cka, debiased_cka):
+        yield Case(of, "two tokens", lambda f=of: f(X[:2], Y[:2]), "there are 2|at least 4 tokens")
+        yield Case(of, "two wide tokens", lambda f=of: f(W[:2], W[2:4]), "there are 2|at least 4")
+    for of in (grouped_cka, displacement):
+        yield Case(
+            of, "documents", lambda f=of: f(X, Y, GROUPS[:-1]), "24 tokens have 23 documents"
+        )
+        yield Case(of, "one document", lambda f=of: f(X, Y, ALONE)[1:3], None)
+
+
+def of_blocks() -> Iterator[Case]:
+    alone = jackknife_cka(X, Y, ALONE)
+    yield Case(cka_interval, "one block", lambda: cka_interval(alone)[1:], None)
+    one = np.ones((1, 2))
+    yield Case(jackknife_interval, "one block", lambda: jackknife_interval(one[0], one), None)
+
+
+def of_reconstructions() -> Iterator[Case]:
+    calls = {
+        cross_ratio: cross_ratio,
+        ratio_intervals: lambda *v: ratio_intervals(*v, GROUPS),
+        peak_ratio: lambda *v: peak_ratio([(X, Y, Y), v], GROUPS),
+    }
+    for of, call in calls.items():
+        for place in range(3):
+            views = [X, Y, Y]
+            views[place] = spoiled(views[place])
+            yield Case(of, f"NaN {place}", lambda c=call, v=tuple(views): c(*v), "not finite")
+        yield Case(of, "one token", lambda c=call: c(X, ONE, Y), "do not pair up")
+        yield Case(of, "width", lambda c=call: c(X, Y[:, :1], Y), "do not pair up")
+        yield Case(of, "constant", lambda c=call: c(FLAT, Y, Y), "constant over")
+    yield Case(ratio_intervals, "one document", lambda: ratio_intervals(X, Y, Y, ALONE), None)
+    for of in (ratio_intervals, peak_ratio):
+        views = (X, Y, Y) if of is ratio_intervals else ([(X, Y, Y)],)
+        yield Case(of, "documents", lambda f=of, v=views: f(*v, GROUPS[:3]), "24 tokens have 3")
+    yield Case(peak_ratio, "one document", lambda: peak_ratio([(X, Y, Y)], ALONE)[1:], None)
+    yield Case(peak_of_sums, "one document", lambda: peak_of_sums(np.ones((1, 2, 3)))[1:], None)
+    yield Case(
+        peak_of_sums, "NaN", lambda: peak_of_sums(np.full((3, 2, 3), NAN)), "totals of document 0"
+    )
+    every = np.unique(GROUPS.numpy())
+    for place in range(3):
+        views = [X, Y, Y]
+        views[place] = spoiled(views[place])
+        call = lambda v=tuple(views): error_sums(*v, GROUPS, every)  # noqa: E731
+        yield Case(error_sums, f"NaN {place}", call, "not finite")
+    call = lambda: error_sums(X, Y, Y, GROUPS, every[1:])  # noqa: E731
+    yield Case(error_sums, "a document more", call, "not among those announced")
+    yield Case(peak_ratio, "no layers", lambda: peak_ratio([], GROUPS), "no layers")
+
+
+def of_distributions() -> Iterator[Case]:
+    a, b, targets = X @ W.T, Y @ W.T, ALONE
+    yield Case(kl_per_token, "vocabularies", lambda: kl_per_token(a, b[:, 1:]), "of 50 and 49")
+    yield Case(kl_per_token, "tokens", lambda: kl_per_token(a, b[:1]), "do not pair up")
+    yield Case(kl_per_token, "NaN", lambda: kl_per_token(spoiled(a), b)[0], None)
+    for name, arguments, says in (
+        ("NaN", (spoiled(X), Y, W, W), "hidden_p is not finite at token 0"),
+        ("infinity", (X, spoiled(Y, math.inf), W, W), "hidden_q is not finite at token 0"),
+        ("NaN weights", (X, Y, spoiled(W), W), "logits are not finite"),
+        ("vocabularies", (X, Y, W, W[1:]), "vocabularies of 50 and 49"),
+        ("tokens", (X, Y[:1], W, W), "do not pair up"),
+        ("width", (X, Y, W[:, 1:], W), "belong to different models"),
+        ("targets", (X, Y, W, W, targets[:3]), "3 targets do not fit 24 tokens"),
+        ("unknown targets", (X, Y, W, W, targets + V), "outside the vocabulary"),
+    ):
+        yield Case(streamed, name, lambda v=arguments: streamed(*v), says)
+    yield Case(streamed, "no tokens", lambda: streamed(X[:0], Y[:0], W, W).means(), "no tokens")
+
+
+def of_documents() -> Iterator[Case]:
+    sums = np.ones((4, 1))
+    yield Case(bootstrap, "NaN", lambda: bootstrap(lambda t: t[:, 0], sums * NAN), "document 0")
+    yield Case(bootstrap, "none", lambda: bootstrap(lambda t: t[:, 0], sums[:0]), "no documents")
+    yield Case(bootstrap, "one", lambda: bootstrap(lambda t: t[:, 0], sums[:1])[1:], None)
+    for of in (bootstrap_ratio, bootstrap_mean):
+        yield Case(of, "NaN", lambda f=of: f([1.0, NAN], [1, 2]), "document 1 are not finite")
+        yield Case(of, "infinity", lambda f=of: f([1.0, math.inf], [1, 2]), "not finite")
+        yield Case(of, "lengths", lambda f=of: f([1.0], [1, 2]), "one entry per document")
+        yield Case(of, "no tokens", lambda f=of: f([0.0, 0.0], [0, 0]), "sum to zero")
+        yield Case(of, "one document", lambda f=of: f([3.0], [2])[1:], None)
+    labels = np.array([1, 2])
+    yield Case(sums_by_group, "lengths", lambda: sums_by_group(sums, labels), "4 tokens have 2")
+
+
+def of_latents() -> Iterator[Case]:
+    decoder, codes = normal(3, 2, D), normal(N, 3).abs()
+    x, hat = normal(N, 2, D), normal(N, 2, D, seed=1)
+    for name, views, says in (
+        ("NaN x", (spoiled(x), hat, codes, decoder), "x is not finite"),
+        ("NaN x_hat", (x, spoiled(hat), codes, decoder), "x_hat is not finite"),
+        ("NaN codes", (x, hat, spoiled(codes), decoder), "codes is not finite"),
+        ("NaN decoder", (x, hat, codes, spoiled(decoder)), "not finite"),
+        ("tokens", (x, hat[:1], codes, decoder), "do not pair up"),
+        ("codes", (x, hat, codes[:-1], decoder), "do not pair up"),
+        ("never fires", (x, hat, 0 * codes, decoder), None),
+    ):
+        decoders = views[3]
+        if name == "NaN decoder":
+            decoders = decoder.clone()
+            decoders[0, 1, 0] = NAN
+        call = (*views[:3], decoders)
+        yield Case(LatentScaling, name, lambda v=call: torch.cat(list(scaled(*v))), says)
+    ok = torch.ones(3)
+    yield Case(delta_norm, "NaN", lambda: delta_norm(ok, ok * NAN), "norm_tuned holds values")
+    yield Case(delta_norm, "negative", lambda: delta_norm(-ok, ok), "norm_base holds values")
+    yield Case(delta_norm, "no norms", lambda: delta_norm(0 * ok, 0 * ok), None)
+    counts = torch.tensor([20])
+    yield Case(classify_latents, "lengths", lambda: classify_latents(ok, counts), "have 1 counts")
+    yield Case(shares, "NaN", lambda: shares(ok * NAN, decoder), "sum_squares is not finite")
+    yield Case(shares, "NaN decoder", lambda: shares(ok, spoiled(decoder)), "decoder is not finite")
+    yield Case(shares, "lengths", lambda: shares(ok[:1], decoder), "do not pair up")
+    alive = torch.ones(3, dtype=torch.bool)
+    yield Case(match, "NaN", lambda: match(decoder, spoiled(decoder)), "NaN or infinity")
+    yield Case(match, "other d", lambda: match(decoder, decoder[..., 1:]), "same layer")
+    none = [decoder], [alive]
+    broken = [spoiled(decoder)], [alive]
+    yield Case(stability, "none", lambda: stability(decoder, [], alive, []), "at least one replica")
+    yield Case(stability, "NaN", lambda: stability(decoder, broken[0], alive, none[1]), "NaN")
+    lost = torch.full((3,), -1)
+    yield Case(change_cosine, "no partner", lambda: change_cosine(decoder, decoder, lost), None)
+    yield Case(random_cosine, "d", lambda: random_cosine(5, 1), "d of at least 2")
+    yield Case(random_cosine, "none", lambda: random_cosine(0, 5), None)
+    yield Case(shuffled_cosine, "none", lambda: shuffled_cosine(decoder[:0], decoder), None)
+
+
+def of_points() -> Iterator[Case]:
+    strata = [*"aabb"]
+    calls = {
+        spearman_exact: spearman_exact,
+        stratified_spearman: lambda x, y: stratified_spearman(x, y, ["a"] * len(list(x))),
+        partial_spearman: lambda x, y: partial_spearman(x, y, ["a"] * len(list(x))),
+        leave_one_out: leave_one_out,
+        measurement_error: lambda x, y: measurement_error(x, y, 0.1),
+    }
+    for of, call in calls.items():
+        yield Case(of, "2 points", lambda c=call: c([1, 2], [2, 1]), "there are 2 points")
+        yield Case(of, "NaN", lambda c=call: c([1, 2, 3, NAN], [1, 2, 3, 4]), "finite")
+        yield Case(of, "infinity", lambda c=call: c([1, 2, 3, 4], [1, 2, math.inf, 4]), "finite")
+        yield Case(of, "lengths", lambda c=call: c([1, 2, 3, 4], [1, 2, 3]), "pair up")
+        constant = None if of is leave_one_out else "constant|varies inside no"
+        yield Case(of, "constant", lambda c=call: c([1, 2, 3, 4], [5, 5, 5, 5]), constant)
+    order = [1, 2, 3, 4]
+    small = "has 2 points"
+    yield Case(stratified_spearman, "n", lambda: stratified_spearman(order, order, strata), small)
+    yield Case(ranks, "NaN", lambda: ranks([1.0, NAN]), "NaN")
+    yield Case(holm, "NaN", lambda: holm([0.1, NAN]), "in .0, 1.")
+    yield Case(classify, "NaN", lambda: classify(NAN, 1.0, 1.0, 1.0), "internal value is NaN")
+    yield Case(classify, "NaN cut", lambda: classify(1.0, 1.0, 1.0, NAN), "output cut must be")
+    yield Case(distance, "NaN", lambda: distance("output", NAN, 1.0), "output value is NaN")
+    yield Case(median_cuts, "NaN", lambda: median_cuts([1.0, NAN, 2.0], [1, 2, 3]), "holds NaN")
+    yield Case(median_cuts, "one", lambda: median_cuts([1.0], [1.0]), "at least two experiments")
+    yield Case(null_cuts, "none", lambda: null_cuts([]), "no null draw")
+    yield Case(null_cuts, "NaN", lambda: null_cuts([1.0, NAN]), "must be finite")
+    yield Case(wilson, "nothing", lambda: wilson(0, 0), "n >= 1")
+    still, layers = np.zeros(4), np.array([0.1, NAN, 0.2, 0.3])
+    yield Case(late_share, "nothing moved", lambda: late_share(still, 2), None)
+    yield Case(late_share, "NaN", lambda: late_share(layers, 2), None)
+    yield Case(late_share, "no late part", lambda: late_share(still, 4), "need 1..L-1")
+    yield Case(late_envelope, "NaN", lambda: late_envelope(layers, layers, 2), None)
+
+
+GROUPS_OF_CASES = (
+    *(of_two_views, of_blocks, of_reconstructions, of_distributions),
+    *(of_documents, of_latents, of_points),
+)
+CASES = [case for group in GROUPS_OF_CASES for case in group()]
+ELSEWHERE = {
+    "angles": "directions, not tokens (test_angles)",
+    "artefacts": "polars expressions: null in, null out (test_artefacts)",
+    "support": "draws of numbers that were checked before (test_support)",
+    "hsic": "the algebra of CKA",
+    "logits": "the arithmetic of streamed",
+    "permutation": "the arithmetic of statistics",
+    "inputs": "the checks themselves",
+}
+NO_NUMBER = {
+    *("resample_counts", "percentiles", "sparse_codes", "rows_at_once", "nearest"),
+    *("metric_dependent", "with_timing", "document_blocks", "ratio_of_sums"),
+}
+"""Draws, layout and words: nothing is measured by these."""
+
+
+@pytest.fixture
+def _without_shape_checks() -> Iterator[None]:
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
+
+
+def says_nothing(answer: Any) -> bool:
+    """Only None and NaN."""
+    if isinstance(answer, torch.Tensor | np.ndarray):
+        return bool(np.isnan(np.asarray(answer)).all())
+    if isinstance(answer, tuple):
+        return all(says_nothing(part) for part in answer)
+    return answer is None or math.isnan(answer)
+
+
+@pytest.mark.usefixtures("_without_shape_checks")
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c.of.__qualname__}-{c.what}")
+def test_no_number_comes_out(case):
+    if case.says is None:
+        assert says_nothing(case.call())
+        return
+    with pytest.raises(ValueError, match=case.says):
+        case.call()
+
+
+def public() -> dict[str, Any]:
+    """Every public function of the metrics, and every class that measures by updates."""
+    found = {}
+    for module in pkgutil.iter_modules(lib.metrics.__path__):
+        if module.name in ELSEWHERE:
+            continue
+        loaded = importlib.import_module(f"lib.metrics.{module.name}")
+        for name, value in vars(loaded).items():
+            own = getattr(value, "__module__", None) == loaded.__name__
+            streams = inspect.isclass(value) and hasattr(value, "update")
+            if own and not name.startswith("_") and (inspect.isfunction(value) or streams):
+                found[f"{module.name}.{name}"] = value
+    return found
+
+
+def test_every_public_metric_was_given_wrong_things():
+    given = {case.of for case in CASES}
+    missing = [name for name, value in public().items() if value not in given]
+    assert [name for name in missing if name.split(".")[1] not in NO_NUMBER] == []
+    assert len(given) > 30
