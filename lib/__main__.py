@@ -1,4 +1,4 @@
-"""python -m lib run CONFIG [--out DIR] [--jobs N] | plan CONFIG | convert SOURCE TARGET --to FORMAT"""
+"""python -m lib run CONFIG... [--out DIR] | plan CONFIG | convert SOURCE TARGET --to FORMAT"""
 
 import argparse
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib", description="The Inside/Out pipeline.")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="every stage of every experiment in a file; resumable")
-    run.add_argument("config", type=Path)
+    run = commands.add_parser("run", help="every stage of every experiment in files; resumable")
+    run.add_argument("config", type=Path, nargs="+")
     run.add_argument("--out", type=Path, help="folder of the store (default: precomputed/)")
     run.add_argument("--jobs", type=int, help="dictionaries trained at once (default: the cores)")
     run.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -35,12 +35,15 @@ def _run(chosen: argparse.Namespace) -> int:
     from safetensors import SafetensorError
     from transformers.utils import logging
 
-    from lib import pipeline
+    from lib import config, pipeline
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        store = pipeline.run(chosen.config, chosen.out, jobs=chosen.jobs, quiet=chosen.quiet)
+        for file in chosen.config:
+            config.load(file)  # a mistake in the last file shows before hours of work on the first
+        for file in chosen.config:
+            store = pipeline.run(file, chosen.out, jobs=chosen.jobs, quiet=chosen.quiet)
     except (ValueError, pipeline.PipelineBusy) as error:
         return _fail(error)
     except (OSError, SafetensorError) as error:
@@ -60,6 +63,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
 def _plan(chosen: argparse.Namespace) -> int:
     from lib.pipeline import plan
+    from lib.pipeline.memory import memory_table
 
     one = chosen.latents is not None and chosen.d is not None
     if one == (chosen.config is not None):
@@ -67,7 +71,7 @@ def _plan(chosen: argparse.Namespace) -> int:
     try:
         if one:
             sizes = {"sides": chosen.sides, "batch": chosen.batch, "k": chosen.k}
-            sys.stdout.write(plan.training(chosen.latents, chosen.d, **sizes))
+            sys.stdout.write(memory_table(chosen.latents, chosen.d, **sizes))
         else:
             sys.stdout.write(plan.forecast(chosen.config))
     except (ValueError, OSError) as error:

@@ -6,8 +6,9 @@ import pytest
 
 from lib.figures import agreement as figures
 from lib.figures import panels, scale, theme
-from lib.store.nulls import NULL_LAYERS
-from lib.ui import agreement, late, orders, surprise
+from lib.store.nulls import NULL_LAYERS, NULL_OUTPUTS
+from lib.ui import agreement, late, orders, surprise, surprise_claims
+from lib.ui.nulls import Nulls
 
 
 def layers(corpora=("a", "b", "c", "d"), n_layers=10, model="m") -> pl.DataFrame:
@@ -161,7 +162,7 @@ def cells() -> pl.DataFrame:
 
 def test_panels_say_where_nothing_is_published():
     rows = surprise.published(cells())
-    figure = panels.shared(rows, surprise.PERPLEXITY, surprise.MEASURED)
+    figure = panels.shared(rows, surprise.PERPLEXITY, surprise.panels("strict", "kept"))
     drawn = [t for t in figure.data if t.x[0] is not None]
     assert [(t.x[0], t.y[0]) for t in drawn] == [
         (4.4, 77.1), (14.5, 340.2), (4.4, 0.72), (14.5, 0.478)
@@ -173,22 +174,24 @@ def test_panels_say_where_nothing_is_published():
 def test_novel_features_are_shares_of_alive_latents_over_all_depths():
     novelty = pl.DataFrame({
         "experiment_id": ["m.a.s0"] * 2, "layer": [1, 2], "alive": [60, 40], "strict": [1, 2],
-        "fve_difference": [0.3, 0.4],
+        "fve_difference": [0.3, 0.4], "null_draws": 0,
+        **dict.fromkeys(("null_strict", "null_alive"), pl.Series([None] * 2, dtype=pl.Float64)),
     })  # fmt: skip
     axes = pl.DataFrame({
         "experiment_id": ["m.a.s0", "m.b.s0"], "corpus": ["a", "b"], "base_model": "m", "rank": 1,
-        "steps": 1, "seed": 0, "n_documents": 5, "n_parameters": 9,
+        "steps": 1, "seed": 0, "n_documents": 5, "n_tokens": 50, "n_parameters": 9, "hook": "mlp",
         **{f"{c}{e}": 1.0 for c in ("perplexity_base", "ratio", "kl") for e in ("", "_low", "_high")},
     })  # fmt: skip
-    rows = surprise.points(axes, axes, novelty, "strict")
-    a, b = rows.iter_rows(named=True)
+    controls = Nulls(NULL_LAYERS.to_frame(), NULL_OUTPUTS.to_frame())
+    found = surprise.points(axes, axes, novelty, "strict", controls, "kept")
+    a, b = found.points.iter_rows(named=True)
     assert (a["count"], a["alive"], a["novel"]) == (3, 100, 0.03)
     assert a["novel_low"] < 0.03 < a["novel_high"]
     assert (b["count"], b["novel"]) == (None, None)  # no crosscoder: not measured, never 0
-    text = surprise.counted(rows, "strict")
+    text = surprise_claims.counted(found.runs, "strict", "kept")
     assert "3 of 100 alive latents" in text
     assert "30 to 40 %" in text
-    assert "Counts under ten" in text
+    assert "Counts under 10" in text
 
 
 def test_taking_the_means_off_moves_every_scale_to_one_centre():

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import config
-from lib.config import ConfigError, Harvest, layer_at, layers_of
+from lib import config, paths
+from lib.config import ConfigError, Harvest, Recipe, Text, layer_at, layers_of
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,9 @@ def test_equal_content_has_equal_ids_and_a_changed_field_another():
         ("models: []\ncorpora: [b]", "at least one entry"),
         ('models: [a]\ncorpora: ["path:x/c.jsonl", "path:y/c.jsonl"]', "would both be called"),
         ("models: [a]\ncorpora: [b]\nrecipe: {live_controls: 0}", "above 0"),
+        ("models: [a]\ncorpora: [b]\nrecipe: {text: {most_words: 10}}", "at least `minimum_words`"),
+        ("models: [a]\ncorpora: [b]\nkeep: all", "one of full, tables, summary, got 'all'"),
+        ("models: [a]\ncorpora: [b]\nnulls: -1", "`nulls` must be at least 0"),
     ],
 )
 def test_unusable_files_say_why(tmp_path: Path, text: str, says: str):
@@ -56,3 +59,17 @@ def test_unusable_files_say_why(tmp_path: Path, text: str, says: str):
     file.write_text(text)
     with pytest.raises(ConfigError, match=says):
         config.load(file)
+
+
+def test_a_limit_on_text_is_part_of_the_identity_only_where_it_is_set():
+    """Results from before the limit existed are those without a limit."""
+    plain, limited = Recipe(), Recipe(text=Text(most_words=12_000))
+    assert "most_words" not in plain.identity["text"]
+    assert limited.identity["text"]["most_words"] == 12_000
+
+
+@pytest.mark.parametrize(
+    "file", sorted((paths.ROOT / "data/experiments").glob("*.yaml")), ids=lambda f: f.stem
+)
+def test_every_experiments_file_of_the_store_loads(file: Path):
+    assert config.load(file)

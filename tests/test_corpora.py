@@ -7,12 +7,13 @@ import zipfile
 import pytest
 
 from lib import corpora, corpora_public
-from lib.corpora import CorpusError, Document, load, split
+from lib.corpora import CorpusError, Document, limited, load, split
 
 WORDS = "plain words about nothing in particular "
 
 
 def written(path, rows):
+    path.parent.mkdir(exist_ok=True)
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return f"path:{path}"
@@ -262,3 +263,25 @@ def test_a_file_may_not_borrow_the_name_of_our_corpus(tmp_path):
     file.write_text('{"text": "one"}\n{"text": "two"}\n')
     with pytest.raises(corpora.CorpusError, match="rename the file"):
         corpora.load(f"path:{file}", minimum=1)
+
+
+def test_a_limit_draws_whole_documents_whatever_their_order(tmp_path):
+    corpus = load(written(tmp_path / "long.jsonl", texts(60)))
+    less = limited(corpus, 1_000)
+    words = [len(d.text.split()) for d in less.documents]
+    assert 1_000 - max(words) < sum(words) <= 1_000
+    assert [d.id for d in less.documents] == [
+        d.id for d in corpus.documents if d.id in {kept.id for kept in less.documents}
+    ]
+    assert "of 60 documents were drawn" in less.notes[-1]
+    assert less.sha256 not in (corpus.sha256, limited(corpus, 2_000).sha256)
+    backwards = load(written(tmp_path / "turned" / "long.jsonl", texts(60)[::-1]))
+    again = limited(backwards, 1_000)
+    assert {d.id for d in again.documents} == {d.id for d in less.documents}
+
+
+def test_a_limit_leaves_a_small_corpus_alone_and_keeps_enough_to_split(tmp_path):
+    corpus = load(written(tmp_path / "long.jsonl", texts(60)))
+    assert limited(corpus, 0) is corpus
+    assert limited(corpus, 1_000_000) is corpus
+    assert len(limited(corpus, 10).documents) == 2

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from lib import corpora, paths
 from lib.figures.latents import activation_histogram, latent_map
 from lib.store import SCHEMA_VERSION, latents, text
-from lib.ui import novel
+from lib.ui import novel_layer
 
 PAGE = "../pages/features.py"
 EXPERIMENT = "tiny.stoic_notes.r16.t50.s0"
@@ -440,8 +440,8 @@ def test_a_random_lora_with_as_many_novel_features_leaves_none():
         "null_draws": 1, "null_alive": 1000.0, "null_strict": 20.0, "null_loose": 25.0,
         "null_energy_strict": 0.1, "null_energy_loose": 0.1,
     }  # fmt: skip
-    same, fewer = novel.novel(row, "strict"), novel.novel(row, "loose")
+    same, fewer = novel_layer.novel(row, "strict"), novel_layer.novel(row, "loose")
     assert same.over == pytest.approx(1.0)
     assert same.above.low < 0 == same.above.value < same.above.high
     assert fewer.above.value == pytest.approx(-0.005)
-    assert novel.novel(row | {"alive": 0}, "strict") is None
+    assert novel_layer.novel(row | {"alive": 0}, "strict") is None

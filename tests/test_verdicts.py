@@ -6,19 +6,21 @@ import pytest
 from lib import paths
 from lib.figures.layers import METRICS
 from lib.figures.scatter import Cuts
-from lib.metrics.statistics import spearman_exact
 from lib.ui import (
     claims,
     definitions,
     labelling,
+    limits,
     names,
     nulls,
+    oracle,
     orders,
     points,
     published,
-    surprise,
+    regime_claims,
     verdicts,
 )
+from lib.ui.inner import INNER
 
 
 def cells(name: str = "cells") -> pl.DataFrame:
@@ -33,7 +35,7 @@ def axes(ratios, kls, *, corpora=None, model="m", seeds=None) -> pl.DataFrame:
         {
             "experiment_id": [f"{model}.{c}.s{s}" for c, s in zip(corpora, seeds, strict=True)],
             "corpus": corpora, "base_model": model, "n_parameters": 100, "rank": 16, "steps": 50,
-            "seed": seeds, "n_documents": 10, "ratio": ratios,
+            "seed": seeds, "hook": "mlp", "n_documents": 10, "n_tokens": 1000, "ratio": ratios,
             "ratio_low": [r * 0.99 for r in ratios], "ratio_high": [r * 1.01 for r in ratios],
             "kl": kls, "kl_low": [k * 0.9 for k in kls], "kl_high": [k * 1.1 for k in kls],
         }
@@ -51,7 +53,7 @@ def test_the_published_cells_hold_what_the_seeds_give_and_nothing_else():
 
 
 def test_the_published_regimes_and_the_rank_correlation_are_reproduced():
-    pairs = points.published(cells())
+    pairs = oracle.published(cells())
     assert dict(pairs.select("name", "regime").iter_rows()) == {
         "Marcus 70B": "coupled adaptation", "Seneca 70B": "coupled adaptation",
         "DTC 70B": "latent divergence", "Alpaca 70B": "behavioural capture",
@@ -60,23 +62,17 @@ def test_the_published_regimes_and_the_rank_correlation_are_reproduced():
     assert (test.rho, test.p, test.n) == (pytest.approx(-0.8), pytest.approx(1 / 3), 4)
     stated = cells("aggregates").filter(scope="within 70B")["value"][0]
     assert stated == pytest.approx(test.rho)
-    near = points.within_margin(pairs, points.PUBLISHED_CUTS)
+    near = oracle.within_margin(pairs, oracle.CUTS)
     assert near == {"Marcus 70B": ["outer"], "DTC 70B": ["outer"]}
 
 
 def test_the_verdict_on_four_corpora_says_what_n_allows():
-    text = claims.correlation(orders.correlations(points.published(cells())), None, {}, "KL")
+    text = claims.correlation(orders.correlations(oracle.published(cells())), None, {}, "KL")
     assert "nearly the reverse of the order of KL" in text
     assert "\u03c1 = \u22120.80 (n = 4), exact p = 0.33" in text
     assert "happens by chance one time in three" in text
-    assert "No result on four corpora can reach p < 0.05 (the smallest is 0.083)" in text
-
-
-def test_the_limit_is_computed_and_absent_where_n_allows_more():
-    five = {"m": spearman_exact([1.0, 2, 3, 4, 5], [2.0, 1, 3, 4, 5])}
-    text = claims.correlation(five, None, {}, "KL")
-    assert "No result" not in text
-    assert "nearly the same as" in text
+    text = limits.said(oracle.published(cells()))
+    assert text == "No result on four corpora can reach p < 0.05 (the smallest is 0.083)."
 
 
 def test_cuts_are_medians_within_each_model():
@@ -84,7 +80,7 @@ def test_cuts_are_medians_within_each_model():
         axes([1.0, 2.0, 4.0, 8.0], [0.8, 0.4, 0.2, 0.1]),
         axes([10.0, 20.0, 40.0, 80.0], [1.0, 2.0, 4.0, 8.0], model="n"),
     ])  # fmt: skip
-    found, cuts, *_ = points.measured(both, points.INNER["ratio"])
+    found, cuts, *_ = points.measured(both, INNER["ratio"])
     by_model = {cut.label: cut for cut in cuts}
     assert by_model["m"][:2] == pytest.approx((1 + (1 * 3) ** 0.5, 0.08**0.5))  # of changes from 1
     assert by_model["n"][:2] == pytest.approx((1 + (19 * 39) ** 0.5, 8**0.5))
@@ -97,10 +93,10 @@ def test_cuts_are_medians_within_each_model():
 
 
 def test_points_near_a_cut_and_points_without_one_are_indeterminate():
-    found, cuts, *_ = points.measured(axes([1.1, 1.2], [0.5, 0.6]), points.INNER["ratio"])
+    found, cuts, *_ = points.measured(axes([1.1, 1.2], [0.5, 0.6]), INNER["ratio"])
     assert found["regime"].to_list() == ["indeterminate"] * 2
     assert len(cuts) == 1
-    alone, none, *_ = points.measured(axes([1.1], [0.5]), points.INNER["ratio"])
+    alone, none, *_ = points.measured(axes([1.1], [0.5]), INNER["ratio"])
     assert (alone["regime"].to_list(), none) == (["indeterminate"], [])
 
 
@@ -108,7 +104,7 @@ def test_values_that_were_not_measured_are_left_out():
     rows = axes([1.1, 1.3], [0.5, 0.6]).with_columns(
         ratio=pl.when(pl.col("corpus") == "c0").then(None).otherwise("ratio")
     )
-    found, *_ = points.measured(rows, points.INNER["ratio"])
+    found, *_ = points.measured(rows, INNER["ratio"])
     assert found["corpus"].to_list() == ["c1"]
 
 
@@ -117,11 +113,15 @@ def test_seeds_of_one_corpus_are_one_point_of_the_correlation():
         [1.0, 3.0, 2.5, 2.0], [0.1, 0.3, 0.5, 0.3], corpora=["a", "a", "b", "c"],
         seeds=[0, 1, 0, 0],
     )  # fmt: skip
-    found, *_ = points.measured(rows, points.INNER["ratio"])
-    assert found["name"].to_list() == [f"{c} · seed {s}" for c, s in ("a0", "a1", "b0", "c0")]
+    found, *_ = points.measured(rows, INNER["ratio"])
+    assert found.select("name", "x", "seeds").rows() == [
+        ("a", 2.0, 2),
+        ("b", 2.5, 1),
+        ("c", 2.0, 1),
+    ]
     means = labelling.corpus_means(found)
     assert means.select("corpus", "x", "runs").rows() == [
-        ("a", 2.0, 2),
+        ("a", 2.0, 1),
         ("b", 2.5, 1),
         ("c", 2.0, 1),
     ]
@@ -129,14 +129,14 @@ def test_seeds_of_one_corpus_are_one_point_of_the_correlation():
 
 
 def test_no_correlation_from_two_corpora_or_without_any_spread():
-    two, *_ = points.measured(axes([1.0, 2.0], [0.1, 0.2]), points.INNER["ratio"])
-    flat, *_ = points.measured(axes([1.0, 1.0, 1.0], [0.1, 0.2, 0.3]), points.INNER["ratio"])
+    two, *_ = points.measured(axes([1.0, 2.0], [0.1, 0.2]), INNER["ratio"])
+    flat, *_ = points.measured(axes([1.0, 1.0, 1.0], [0.1, 0.2, 0.3]), INNER["ratio"])
     assert orders.correlations(two) == orders.correlations(flat) == {}
     assert "Too few points" in claims.correlation({}, None, {}, "KL")
 
 
 def test_models_are_pooled_within_and_never_across():
-    inner = points.INNER["ratio"]
+    inner = INNER["ratio"]
     opposed = [
         points.measured(axes([s, 2 * s, 3 * s], [3 * s, 2 * s, s], model=m), inner)[0]
         for m, s in (("m", 1.0), ("n", 100.0))
@@ -148,9 +148,7 @@ def test_models_are_pooled_within_and_never_across():
 
 
 def test_the_sign_is_steady_when_intervals_are_narrow_and_not_when_they_are_wide():
-    narrow, *_ = points.measured(
-        axes([1.0, 2.0, 4.0, 8.0], [8.0, 4.0, 2.0, 1.0]), points.INNER["ratio"]
-    )
+    narrow, *_ = points.measured(axes([1.0, 2.0, 4.0, 8.0], [8.0, 4.0, 2.0, 1.0]), INNER["ratio"])
     wide = narrow.with_columns(
         x_low=pl.col("x") / 50, x_high=pl.col("x") * 50,
         y_low=pl.col("y") / 50, y_high=pl.col("y") * 50,
@@ -202,24 +200,22 @@ def test_compute_is_compared_with_one_third_or_said_to_be_unknown():
 
 
 def test_regime_counts_name_the_undecided_axis_and_the_limits_of_the_cuts():
-    found, cuts, judgements, _ = points.measured(
-        axes([1.1, 1.2], [0.5, 0.6]), points.INNER["ratio"]
-    )
-    text = claims.regimes(found, cuts, judgements, "medians")
+    found, cuts, judgements, *_ = points.measured(axes([1.1, 1.2], [0.5, 0.6]), INNER["ratio"])
+    text = regime_claims.regimes(found, cuts, judgements, "medians")
     assert "2 indeterminate" in text
     assert "Undecided: c0 and c1 on the outer axis" in text
     assert "medians within the model" in text
-    assert "no cuts" in claims.regimes(found, [Cuts(None, None)][:0], judgements, "medians")
-    one, cuts, judgements, _ = points.measured(
-        axes([1.1, 1.11, 1.5, 1.6], [0.1, 0.5, 0.51, 2.0]), points.INNER["ratio"]
+    assert "no cuts" in regime_claims.regimes(found, [Cuts(None, None)][:0], judgements, "medians")
+    one, cuts, judgements, *_ = points.measured(
+        axes([1.1, 1.11, 1.5, 1.6], [0.1, 0.5, 0.51, 2.0]), INNER["ratio"]
     )
-    text = claims.regimes(one, cuts, judgements, "medians")
+    text = regime_claims.regimes(one, cuts, judgements, "medians")
     assert "c1 and c2 on the outer axis" in text
     assert "both axes" not in text
 
 
 def test_the_verdict_says_what_is_left_without_one_corpus():
-    pairs = points.published(cells())
+    pairs = oracle.published(cells())
     text = claims.correlation(orders.correlations(pairs), None, {}, "KL", orders.without_one(pairs))
     left = orders.without_one(pairs)["70B"]
     assert left == pytest.approx({"Alpaca": -0.5, "DTC": -0.5, "Marcus": -1.0, "Seneca": -1.0})
@@ -228,7 +224,7 @@ def test_the_verdict_says_what_is_left_without_one_corpus():
 
 def test_holm_covers_every_order_that_the_page_can_show():
     rows = axes([1.1, 1.2, 1.3, 1.4], [0.4, 0.3, 0.2, 0.1])
-    one = points.bare(rows, points.INNER["ratio"])
+    one = points.measured(rows, INNER["ratio"]).points
     found = orders.hypotheses({("ratio", "a"): one, ("ratio", "b"): one})
     assert found["p"].to_list() == pytest.approx([1 / 12] * 2)
     assert found["p_holm"].to_list() == pytest.approx([1 / 6] * 2)
@@ -240,7 +236,7 @@ def test_holm_covers_every_order_that_the_page_can_show():
 
 
 def test_copies_of_the_published_points_pool_to_anything_while_rho_inside_stays():
-    pairs = points.published(cells())
+    pairs = oracle.published(cells())
     pooled = {
         factor: orders.confound(orders.copies(pairs, [1 / factor, 1 / factor**2]))
         for factor in (1.0, 5.0, 10.0)
@@ -276,27 +272,43 @@ def test_null_controls_turn_ranks_into_findings():
     rows = axes([1.10, 1.20, 1.30, 1.40], [0.4, 0.3, 0.2, 0.1])
     null = controls([1.00, 1.02], [0.03, 0.05])
     assert sorted(null.internal("m", "ratio")) == [1.00, 1.02]  # the largest layer of each draw
-    found = points.measured(rows, points.INNER["ratio"], "nulls", null)
+    found = points.measured(rows, INNER["ratio"], "nulls", null)
     assert found.cuts[0][:2] == pytest.approx((1.02, 0.05))
     assert found.points["regime"].to_list() == ["coupled adaptation"] * 4
-    assert "more than chance gives" in claims.regimes(*found[:3], "nulls")
-    small = points.measured(axes([1.10, 1.005], [0.01, 0.3]), points.INNER["ratio"], "nulls", null)
+    assert "more than chance gives" in regime_claims.regimes(*found[:3], "nulls")
+    small = points.measured(axes([1.10, 1.005], [0.01, 0.3]), INNER["ratio"], "nulls", null)
     assert small.points["regime"].to_list() == ["latent divergence", "behavioural capture"]
 
 
 def test_without_null_controls_there_are_no_null_cuts():
-    rows = axes([1.1, 1.4], [0.4, 0.1]).with_columns(
-        ratio_null_low=pl.lit(None, pl.Float64), ratio_null_high=pl.lit(None, pl.Float64)
-    )
-    empty = controls([], [])
-    inner = points.INNER["ratio"]
-    assert not nulls.known(empty, rows, inner.column, inner.start)
-    assert nulls.band(empty, rows, inner.column) is None
+    rows = axes([1.1, 1.4], [0.4, 0.1])
+    empty, inner = controls([], []), INNER["ratio"]
+    assert not nulls.known(empty, ["m"], inner.column)
+    assert empty.reach("m", inner.column) == (None, None)
     found = points.measured(rows, inner, "nulls", empty)
     assert (found.cuts, set(found.points["regime"])) == ([], {"indeterminate"})
-    held = rows.with_columns(ratio_null_low=pl.lit(0.98), ratio_null_high=pl.lit(1.03))
-    assert nulls.known(empty, held, inner.column, inner.start)
-    assert nulls.band(empty, held, inner.column) == (0.98, 1.03)
+    assert "no model here has null controls" in regime_claims.regimes(*found[:3], "nulls")
+    assert regime_claims.nulls({"m": (None, None)}) == regime_claims.NULLS_MISSING
+
+
+def test_a_model_without_null_controls_is_named_beside_one_with_them():
+    both = pl.concat([axes([1.1, 1.4], [0.4, 0.1]), axes([1.2, 1.5], [0.4, 0.1], model="n")])
+    null = controls([1.0, 1.02], [0.03])
+    found = points.measured(both, INNER["ratio"], "nulls", null)
+    assert [cut.label for cut in found.cuts] == ["m"]
+    assert set(found.points.filter(model="n")["regime"]) == {"indeterminate"}
+    assert "n: no cuts without null controls" in regime_claims.regimes(*found[:3], "nulls")
+    text = regime_claims.nulls({m: null.reach(m, "ratio") for m in ("m", "n")})
+    assert "m inner 1 to 1.02 (2 draws), outer 0.03 to 0.03 nats (1 draw)" in text
+    assert "n inner not measured, outer not measured" in text
+    says = found.points.filter(model="m")["says"][0]
+    assert "null of this model: inner 1 to 1.02 (2 draws); outer 0.03 to 0.03 (1 draw)" in says
+
+
+def test_null_draws_that_are_not_numbers_make_no_cut():
+    null = controls([1.01, float("nan")], [0.03, float("inf")])
+    assert null.internal("m", "ratio") == [1.01]
+    assert null.output("m") == [0.03]
 
 
 def test_a_label_that_changes_with_the_inner_metric_is_named():
@@ -306,7 +318,7 @@ def test_a_label_that_changes_with_the_inner_metric_is_named():
     )
     assert labelling.opinions(["indeterminate"] * 3) == "none decides"
     table = pl.DataFrame({"name": ["a", "b"], "opinion": ["metric-dependent", "none decides"]})
-    assert "the label of a depends on the inner metric" in claims.opinions(table)
+    assert "the label of a depends on the inner metric" in regime_claims.opinions(table)
 
 
 def test_delayed_needs_an_earlier_point_of_one_family():
@@ -326,29 +338,6 @@ def test_delayed_needs_an_earlier_point_of_one_family():
     assert labelling.timed(rows, judged)["large"] == "delayed behavioural capture"
     alone = rows.filter(pl.col("experiment_id") != "small")
     assert labelling.timed(alone, judged)["large"] == "behavioural capture"
-
-
-def test_the_seeds_perplexity_claim_comes_with_what_four_corpora_allow():
-    text = surprise.claim()
-    assert "\u03c1 = \u22120.80 between base perplexity and novel features (n = 4)" in text
-    assert "Exact p = 0.33" in text
-    assert "by chance one time in three" in text
-    assert "two of 24 orders give \u22120.80; in them DTC is third or fourth" in text
-    assert surprise.possible_orders() == [(4, 2, 3, 1), (4, 3, 1, 2)]
-
-
-def test_a_constant_count_of_novel_features_has_no_correlation():
-    rows = pl.DataFrame({
-        "corpus": ["a", "b", "c"], "model": "m", "perplexity": [10.0, 20.0, 30.0],
-        "novel": [0.0] * 3, "inner": [1.1, 1.2, 1.3], "outer": [None, 0.2, 0.3],
-    })  # fmt: skip
-    found = {c.panel: c for c in surprise.tests(rows)}
-    novel, inner, outer = (found[panel.title] for panel in surprise.MEASURED)
-    assert (novel.test, outer.test) == (None, None)
-    assert inner.test.rho == pytest.approx(1.0)
-    text = surprise.verdict(list(found.values()))
-    assert "not defined because** all three corpora have the same value (0)" in text
-    assert "not defined because** n = 2" in text
 
 
 def test_what_is_not_published_is_listed_with_its_source():

@@ -42,10 +42,9 @@ def by_depth(
 ) -> go.Figure:
     """One curve per experiment and metric, its 95 % interval as a band, the late layers shaded.
 
-    Null draws are a light grey band from the smallest to the largest of them at each layer.
-
-    With models of different numbers of layers x is relative depth (layer / L), else the layer;
-    the first layer is 0. A metric measured at a few depths only is drawn with bars.
+    Null draws are a light grey band from the smallest to the largest of them at each layer. With
+    models of different numbers of layers x is relative depth, else the layer, from 0. A metric
+    measured at a few depths only is drawn with bars.
 
     Args:
         layers: as ``store.read.layers`` gives it; nulls are gaps.
@@ -53,18 +52,18 @@ def by_depth(
         focus: an experiment whose curve is drawn thicker and on top.
     """
     depths = layers["n_layers"].n_unique() > 1
+    along = "depth" if depths else "layer"
     figure = make_subplots(
         rows=len(metrics), cols=1, shared_xaxes=True, vertical_spacing=0.27 / (len(metrics) + 1),
         subplot_titles=[metric.title for metric in metrics],
     )  # fmt: skip
     dashes = theme.model_dashes(layers["base_model"])
     ids = sorted(layers["experiment_id"].unique(), key=lambda e: (e == focus, e))
-    along, named = "depth" if depths else "layer", False
-    for row, metric in enumerate(metrics, 1):
-        band = null_band(nulls, metric.column)
-        if len(band):
-            draw_band(figure, band, row, along, metric.digits, legend=not named)
-            named = True
+    bands = [null_band(nulls, metric.column) for metric in metrics]
+    for row, (metric, band) in enumerate(zip(metrics, bands, strict=True), 1):
+        draw_band(
+            figure, band, row, along, metric.digits, legend=not any(map(len, bands[: row - 1]))
+        )
         for experiment_id in ids:
             curve = layers.filter(experiment_id=experiment_id).drop_nulls(metric.column)
             if len(curve):
@@ -88,7 +87,7 @@ def _draw(
 ) -> None:
     experiment_id, corpus, model = curve.row(0, named=True)["experiment_id"], *_names(curve)
     colour, chosen = theme.corpus_line(corpus), experiment_id == focus
-    low, high = curve[f"{metric.column}_low"], curve[f"{metric.column}_high"]
+    value, low, high = (curve[f"{metric.column}{end}"] for end in ("", "_low", "_high"))
     x, sparse = curve[along].to_list(), len(curve) <= 8
     bounded = low.null_count() + high.null_count() == 0
     if bounded and not sparse:
@@ -97,15 +96,13 @@ def _draw(
             fillcolor=theme.fill(colour, 0.18), line={"width": 0}, hoverinfo="skip",
             showlegend=False, legendgroup=experiment_id, row=row, col=1,
         )  # fmt: skip
-    value = curve[metric.column]
     bars = {
         "type": "data", "symmetric": False, "array": (high - value).to_list(),
         "arrayminus": (value - low).to_list(), "width": 3, "thickness": 1.2,
     }  # fmt: skip
-    several = len(dashes) > 1
     figure.add_scatter(
         x=x, y=value.to_list(), mode="lines+markers", row=row, col=1,
-        name=f"{corpus} · {model}" if several else corpus,
+        name=f"{corpus} · {model}" if len(dashes) > 1 else corpus,
         legendgroup=experiment_id, showlegend=row == 1,
         line={"color": colour, "width": 3.2 if chosen else 1.6, "dash": dashes[model]},
         marker={"symbol": theme.corpus_symbol(corpus), "size": 8 if sparse else 5},

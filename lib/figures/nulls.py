@@ -45,13 +45,15 @@ def beside(curve: pl.DataFrame, band: pl.DataFrame) -> pl.DataFrame:
 def draw_band(
     figure: go.Figure, band: pl.DataFrame, row: int, along: str, form: str, *, legend: bool
 ) -> None:
-    """Draw one model's band in one panel; a single draw is a thick light line.
+    """Draw one model's band in one panel; a single draw is a thick light line, none is nothing.
 
     Args:
         along: column of x, layer or depth.
         form: of the values in the hover, as ``.3f``.
         legend: whether this panel's band stands in the legend.
     """
+    if band.is_empty():
+        return
     x, low, high = (band[c].to_list() for c in (along, "null_low", "null_high"))
     words = [
         f"null at layer {layer}: {a:{form}} to {b:{form}}, n = {n} draws"

@@ -44,18 +44,14 @@ def shared(
         rows=1, cols=len(panels), subplot_titles=[panel.title for panel in panels],
         horizontal_spacing=0.07,
     )  # fmt: skip
-    span = _axis(points, x)
+    span, traces, columns = _axis(points, x), [], []
     for at, panel in enumerate(panels, 1):
         rows = points.drop_nulls([x.column, panel.column])
         band = (bands or {}).get(panel.column)
-        up = _axis(rows, panel, [*(band or ()), *_values(runs, panel.column)])
-        _under(figure, at, rows, runs, (x, panel), band)
-        area = (1120 // len(panels) - 60, height - 90)
-        words = marks.texts(rows)
-        places = marks.positions(rows, (x.column, panel.column), (span, up), area, written=words)
-        sizes = points["n_parameters"].to_list()
-        for row, word, place in zip(rows.iter_rows(named=True), words, places, strict=True):
-            figure.add_trace(_point(row, x, panel, (word, place), sizes), 1, at)
+        up = _axis(rows, panel, _values(runs, panel.column), band or ())
+        own = _traces(rows, runs, (x, panel), (span, up), (1120 // len(panels) - 60, height - 90))
+        traces += own
+        columns += [at] * len(own)
         up = up.plotly | {"title": None}
         if panel.percent:
             up |= {
@@ -64,12 +60,8 @@ def shared(
             }
         figure.update_yaxes(up, row=1, col=at)
         figure.update_xaxes(span.plotly, row=1, col=at)
-        if rows.is_empty():
-            figure.add_trace(go.Scatter(x=[None], y=[None]), 1, at)  # or no axes are drawn at all
-            figure.add_annotation(
-                text="no value", x=0.5, y=0.5, xref="x domain", yref="y domain", showarrow=False,
-                row=1, col=at,
-            )  # fmt: skip
+        _under(figure, "" if at == 1 else str(at), band, empty=rows.is_empty())
+    figure.add_traces(traces, rows=[1] * len(traces), cols=columns)  # at once: one by one is slow
     for note in figure.layout.annotations[: len(panels)]:
         note.update(font={"size": theme.LABEL_SIZE})
     figure.update_layout(
@@ -79,38 +71,59 @@ def shared(
     return figure
 
 
-def _under(
-    figure: go.Figure,
-    at: int,
+def _traces(
     rows: pl.DataFrame,
     runs: pl.DataFrame | None,
-    axes: tuple[Panel, Panel],
-    band: tuple[float, float] | None,
+    panels: tuple[Panel, Panel],
+    axes: tuple[Axis, Axis],
+    area: tuple[int, int],
+) -> list[go.Scatter]:
+    """Training seeds and the points over them; an empty trace for a panel without points."""
+    if rows.is_empty():
+        return [go.Scatter(x=[None], y=[None])]  # or no axes are drawn at all
+    x, panel = panels
+    found = []
+    if runs is not None:
+        form = ".2%" if panel.percent else ".3g"
+        look = marks.Look("corpus", (".3g", form), ("perplexity", panel.title.split(",")[0]))
+        found += marks.seeds(rows, runs, (x.column, panel.column), look)
+    words = marks.texts(rows)
+    places = marks.positions(rows, (x.column, panel.column), axes, area, written=words)
+    sizes = rows["n_parameters"].to_list()
+    texts = zip(words, places, strict=True)
+    return found + [
+        _point(row, x, panel, text, sizes)
+        for row, text in zip(rows.iter_rows(named=True), texts, strict=True)
+    ]
+
+
+def _under(
+    figure: go.Figure, number: str, band: tuple[float, float] | None, *, empty: bool
 ) -> None:
-    """Null band and training seeds of one panel, below its points."""
-    number = "" if at == 1 else str(at)
+    """Null band of one panel; what an empty one says."""
+    x, y = f"x{number}", f"y{number}"
     if band is not None:
         figure.add_shape(
-            type="rect", x0=0, x1=1, xref=f"x{number} domain", y0=band[0], y1=band[1],
-            yref=f"y{number}", fillcolor=theme.NULL_BAND, line={"width": 0}, layer="below",
+            type="rect", x0=0, x1=1, xref=f"{x} domain", y0=band[0], y1=band[1], yref=y,
+            fillcolor=theme.NULL_BAND, line={"width": 0}, layer="below",
         )  # fmt: skip
-    if runs is None:
-        return
-    x, panel = axes
-    form = ".2%" if panel.percent else ".3g"
-    look = marks.Look("corpus", (".3g", form), ("perplexity", panel.title.split(",")[0]))
-    for trace in marks.seeds(rows, runs, (x.column, panel.column), look):
-        figure.add_trace(trace, 1, at)
+    if empty:
+        figure.add_annotation(
+            text="no value", x=0.5, y=0.5, xref=f"{x} domain", yref=f"{y} domain",
+            showarrow=False,
+        )  # fmt: skip
 
 
 def _values(runs: pl.DataFrame | None, column: str) -> list[float]:
     return [] if runs is None else runs[column].drop_nulls().to_list()
 
 
-def _axis(points: pl.DataFrame, panel: Panel, more: Sequence[float] = ()) -> Axis:
+def _axis(
+    points: pl.DataFrame, panel: Panel, more: Sequence[float] = (), held: Sequence[float] = ()
+) -> Axis:
     columns = [panel.column, f"{panel.column}_low", f"{panel.column}_high"]
     values = [v for column in columns for v in points[column].drop_nulls().to_list()]
-    return Axis.over(panel.title, [*values, *more], start=panel.start)
+    return Axis.over(panel.title, [*values, *more], start=panel.start, held=held)
 
 
 def _point(

@@ -48,7 +48,7 @@ def regimes(
     runs: pl.DataFrame | None = None,
     size: tuple[int, int] = (1120, 470),
 ) -> go.Figure:
-    """Every point once, with its intervals, its regime as colour and its corpus as symbol.
+    """Every point once: intervals, regime as colour, corpus as symbol.
 
     Published points are hollow, measured ones filled, indeterminate ones hollow with a grey rim.
     Training seeds are small marks joined to their mean. ``customdata[0]`` of a mark is its

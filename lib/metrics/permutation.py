@@ -19,7 +19,8 @@ MAX_SUPPORT = 1_000_000
 DRAWS = 100_000
 TOLERANCE = 1e-9
 
-Part = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
+Part = tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]
+"""a and b of one stratum, equally long; strata may differ in length."""
 
 
 class RankTest(NamedTuple):

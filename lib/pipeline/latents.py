@@ -8,7 +8,8 @@ import torch
 from lib.models import LoadedModel
 from lib.pipeline.codes import active_codes, histograms, spread
 from lib.pipeline.counts import classified, novel_counts
-from lib.pipeline.dictionaries import KINDS, trained
+from lib.pipeline.dictionaries import trained
+from lib.pipeline.jobs import KINDS
 from lib.pipeline.prepare import Prepared
 from lib.pipeline.stability import seed_columns
 from lib.pipeline.stages import Stage

@@ -47,7 +47,10 @@ def metrics_stage(
                 rows[table] = len(frame)
                 task.update(done, table)
         for file in sorted(nulls.directory.glob("*.parquet")) if nulls else ():
-            _add(file, directory / file.name)
+            frames = [pl.read_parquet(file)]
+            if file.stem in rows:  # measured above as well; a killed run's leftovers do not count
+                frames.insert(0, pl.read_parquet(directory / file.name))
+            pl.concat(frames, how="diagonal_relaxed").write_parquet(directory / file.name)
         return {"rows": rows}
 
     stage.run(work)
@@ -73,12 +76,6 @@ def _tables(
     if prepared.experiment.keep != "summary":
         yield "latent", latents
         yield "example", _within(examples, documents)
-
-
-def _add(part: Path, table: Path) -> None:
-    """Append rows that an earlier stage measured to a table of this one, or begin it with them."""
-    frames = [pl.read_parquet(file) for file in (table, part) if file.exists()]
-    pl.concat(frames, how="diagonal_relaxed").write_parquet(table)
 
 
 def _within(examples: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:

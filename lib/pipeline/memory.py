@@ -17,6 +17,9 @@ FP32, LOW, INDEX = 4, 2, 8
 PAIR = 16
 """Bytes of a value with its index in ``topk`` on CPU, which copies its whole input so."""
 
+PROCESS = 4e8
+"""Bytes of Python, torch and the blocks that the allocator keeps, per training process."""
+
 
 class TrainingMemory(NamedTuple):
     """Bytes."""
@@ -134,3 +137,23 @@ def free_memory() -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def memory_table(latents: int, d: int, *, sides: int, batch: int, k: int) -> str:
+    """A table of what training one dictionary of this size keeps in memory.
+
+    Raises:
+        ValueError: a size below 1, or k > latents.
+    """
+    if k > latents:
+        raise ValueError(f"k = {k} exceeds the {latents} latents; lower --k")
+    memory = training_memory(latents, d, sides, batch, k)
+    free = free_memory()
+    place = "VRAM" if torch.cuda.is_available() else "RAM"
+    lines = [f"{latents:,} latents, d {d:,}, {sides} side(s), batches of {batch:,}, k {k}", ""]
+    lines += [f"{part:<64}{size / 1e9:>9.2f} GB" for part, size in memory.parts()]
+    need = memory.worst + PROCESS
+    verdict = "fits" if need <= free else "does not fit"
+    lines += ["", f"{verdict} here: {free / 1e9:,.1f} GB of {place} are free; activations are read"]
+    lines += ["from memory-mapped shards and need none of their own"]
+    return "\n".join(lines) + "\n"

@@ -16,7 +16,8 @@ import torch
 from lib import finetune, models
 from lib.metrics.reconstruction import cross_ratio
 from lib.pipeline.counts import control_counts
-from lib.pipeline.dictionaries import Job, sparse_stage, train_all, trained
+from lib.pipeline.dictionaries import sparse_stage, trained
+from lib.pipeline.jobs import Job, train_all
 from lib.pipeline.layers import layer_parts, through
 from lib.pipeline.output import output_parts
 from lib.pipeline.prepare import Prepared, harvested

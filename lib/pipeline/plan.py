@@ -15,8 +15,9 @@ import torch
 from lib import config, corpora
 from lib.config import Experiment, layers_of
 from lib.models import LoadedModel, load
-from lib.pipeline.dictionaries import KINDS, affordable
-from lib.pipeline.memory import free_memory, training_memory
+from lib.pipeline.dictionaries import affordable
+from lib.pipeline.jobs import KINDS
+from lib.pipeline.memory import PROCESS, training_memory
 
 WORDS_TO_TOKENS = 1.45
 """Tokens per word of English prose under the tokenizers of the embedded models, generous."""
@@ -25,8 +26,6 @@ EFFICIENCY = {"forward": 0.55, "train": 0.45, "sample": 0.12, "dictionary": 0.26
 BYTES = {"float32": 4, "bfloat16": 2}
 MOST_AT_ONCE = 8
 """Dictionaries that the sparse stage trains in parallel on CPU, if there are as many cores."""
-PROCESS = 4e8
-"""Bytes of Python, torch and the blocks that the allocator keeps, per training process."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,26 @@ def costs(experiment: Experiment, loaded: LoadedModel, speed: dict[str, float]) 
             "finetune", f"{tuned:,} tokens, forward and backward", seconds, 8e6, weights * 2
         )
         found.insert(1, cost)
-    return found
+    return [*found, *_nulls(experiment, found)]
+
+
+def _nulls(experiment: Experiment, measured: list[Cost]) -> list[Cost]:
+    """Each draw takes a random adapter through everything but training; its activations go again."""
+    if not experiment.nulls:
+        return []
+    again = [c for c in measured if c.stage in ("activations", "sparse", "metrics")]
+    share = 1 / (1 + experiment.recipe.sparse.replicas)  # controls have no replicas
+    seconds = sum(c.seconds * (share if c.stage == "sparse" else 1) for c in again)
+    disk = sum(c.disk * (share if c.stage == "sparse" else 0) for c in again)
+    return [
+        Cost(
+            "nulls",
+            f"{experiment.nulls} x activations, sparse and metrics of a control",
+            experiment.nulls * seconds,
+            experiment.nulls * disk,
+            max(c.memory for c in again),
+        )
+    ]
 
 
 def _sparse(
@@ -142,26 +160,6 @@ def _sparse(
         layers * table * 2 * 4.0,
         at_once * each + train * loaded.d * 2 * 2.0,
     )
-
-
-def training(latents: int, d: int, *, sides: int, batch: int, k: int) -> str:
-    """A table of what training one dictionary of this size keeps in memory.
-
-    Raises:
-        ValueError: a size below 1, or k > latents.
-    """
-    if k > latents:
-        raise ValueError(f"k = {k} exceeds the {latents} latents; lower --k")
-    memory = training_memory(latents, d, sides, batch, k)
-    free = free_memory()
-    place = "VRAM" if torch.cuda.is_available() else "RAM"
-    lines = [f"{latents:,} latents, d {d:,}, {sides} side(s), batches of {batch:,}, k {k}", ""]
-    lines += [f"{part:<64}{size / 1e9:>9.2f} GB" for part, size in memory.parts()]
-    need = memory.worst + PROCESS
-    verdict = "fits" if need <= free else "does not fit"
-    lines += ["", f"{verdict} here: {free / 1e9:,.1f} GB of {place} are free; activations are read"]
-    lines += ["from memory-mapped shards and need none of their own"]
-    return "\n".join(lines) + "\n"
 
 
 def cores() -> int:

@@ -15,7 +15,8 @@ from lib.activations import windows
 from lib.config import Experiment
 from lib.corpora import Document, document_sha256
 from lib.models import LoadedModel
-from lib.pipeline.dictionaries import KINDS, trained
+from lib.pipeline.dictionaries import trained
+from lib.pipeline.jobs import KINDS
 from lib.pipeline.prepare import Prepared
 from lib.pipeline.stages import Stage
 

@@ -8,7 +8,7 @@ import streamlit as st
 from lib.figures.latents import latent_map
 from lib.metrics.artefacts import FOUND
 from lib.store import crosscoder, latents
-from lib.ui import cache, features_table, novel
+from lib.ui import cache, features_table, novel_layer
 from lib.ui.feature_address import open_latent
 
 _MOVED = ("eliminated", "suppressed", "amplified", "new")
@@ -27,13 +27,13 @@ def overview(chosen: latents.Selection) -> None:
         )
         if summary:
             st.markdown(_dictionary(chosen))
-        novel.panel(chosen.experiment_id, chosen.layer)
+        novel_layer.panel(chosen.experiment_id, chosen.layer)
         return
     points = latents.latent_map(cache.store(), chosen)
     rows = crosscoder.dictionary_row(cache.store(), chosen.experiment_id, chosen.layer)
     _map(points, total, features_table.tokens(rows))
     st.markdown(verdict(chosen, counts, points))
-    novel.panel(chosen.experiment_id, chosen.layer)
+    novel_layer.panel(chosen.experiment_id, chosen.layer)
     features_table.show(chosen, total)
 
 

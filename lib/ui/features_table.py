@@ -68,50 +68,44 @@ def shown(rows: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
+_NUMBERS = {  # column: heading, format, what it says when pointed at
+    "difference_share": (
+        "of the difference", "%.3f %%",
+        "E[a²]·|d_tuned - d_base|², share of the sum over all features; no interval is stored; an "
+        "even spread would give every alive feature the same",
+    ),
+    "delta_norm": (
+        "relative norm", "%.3f",
+        "0 base only, 0.5 equal = no change, 1 tuned only; no interval is stored",
+    ),
+    "cosine": ("cosine", "%.3f", "of the base and the tuned direction; 1 = no change"),
+    "seed_cosine": (
+        "across seeds", "%.2f",
+        "best decoder cosine in other seeds' dictionaries; chance stands in the text above",
+    ),
+    "frequency": ("fires on", "%.3f %%", "share of all tokens, training and held-out; n below"),
+    "energy": (
+        "of the energy", "%.3f %%",
+        "E[a²]·|d_tuned|², share of the sum over all features; no interval is stored",
+    ),
+    "norm_base": ("norm base", "%.2f", "of d_base, in units of activation"),
+    "norm_tuned": ("norm tuned", "%.2f", "of d_tuned, same units"),
+    "nu_eps": ("nu error", "%.2f", "latent scaling: 1 = alike in both, 0 = absent in base"),
+    "nu_r": ("nu rec.", "%.2f", "the same within what other features reconstruct"),
+}  # fmt: skip
+
+
 def _columns() -> dict[str, object]:
-    number = st.column_config.NumberColumn
+    text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     return {
         "latent": number("feature", format="%d", width=70),
-        "class": st.column_config.TextColumn("class", width=90),
-        "checks": st.column_config.TextColumn("checks", width=70, help=checks.HELP),
-        "difference_share": number(
-            "of the difference",
-            format="%.3f %%",
-            help="E[a²]·|d_tuned - d_base|², share of the sum over all features; no interval is "
-            "stored; an even spread would give every alive feature the same",
-        ),
-        "delta_norm": number(
-            "relative norm",
-            format="%.3f",
-            help="0 base only, 0.5 equal = no change, 1 tuned only; of one training run",
-        ),
-        "cosine": number(
-            "cosine", format="%.3f", help="of the base and the tuned direction; 1 = no change"
-        ),
-        "seed_cosine": number(
-            "across seeds",
-            format="%.2f",
-            help="best decoder cosine in other seeds' dictionaries; chance stands in the text above",
-        ),
-        "frequency": number(
-            "fires on", format="%.3f %%", help="share of all tokens, training and held-out; n below"
-        ),
-        "energy": number(
-            "of the energy",
-            format="%.3f %%",
-            help="E[a²]·|d_tuned|², share of the sum over all features; no interval stored",
-        ),
-        "norm_base": number("norm base", format="%.2f", help="of d_base, in units of activation"),
-        "norm_tuned": number("norm tuned", format="%.2f", help="of d_tuned, same units"),
-        "nu_eps": number(
-            "nu error", format="%.2f", help="latent scaling: 1 = alike in both, 0 = absent in base"
-        ),
-        "nu_r": number(
-            "nu rec.", format="%.2f", help="the same within what other features reconstruct"
-        ),
-        "promoted": st.column_config.TextColumn(
-            "promotes", help="a dot stands for a space", width="medium"
-        ),
+        "class": text("class", width=90),
+        "checks": text("checks", width=70, help=checks.HELP),
+        **{
+            column: number(heading, format=form, help=says)
+            for column, (heading, form, says) in _NUMBERS.items()
+        },
+        "promoted": text("promotes", help="a dot stands for a space", width="medium"),
     }
 
 

@@ -44,4 +44,4 @@ def seeds(row: Mapping[str, object]) -> str:
 def _range(reach: Reach | None) -> str:
     if reach is None:
         return "not measured"
-    return f"{reach.low:.4g} to {reach.high:.4g} ({reach.draws} draws)"
+    return f"{reach.low:.4g} to {reach.high:.4g} ({reach.draws} draw{'s' * (reach.draws != 1)})"

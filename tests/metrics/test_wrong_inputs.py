@@ -39,6 +39,7 @@ from lib.metrics.latents import LatentScaling, classify_latents, delta_norm, sha
 from lib.metrics.massive import massive_tokens
 from lib.metrics.matching import match
 from lib.metrics.peak import peak_of_sums, peak_ratio
+from lib.metrics.profile import late_minus_mid, late_part
 from lib.metrics.reconstruction import bootstrap_ratio as ratio_intervals
 from lib.metrics.reconstruction import cross_ratio, error_sums, fve
 from lib.metrics.regimes import classify, distance, median_cuts, null_cuts
@@ -135,6 +136,9 @@ def of_two_views() -> Iterator[Case]:
 def of_blocks() -> Iterator[Case]:
     alone = jackknife_cka(X, Y, ALONE)
     yield Case(cka_interval, "one block", lambda: cka_interval(alone)[1:], None)
+    few = np.full((2, 3), 0.1)  # three layers have no late part
+    yield Case(late_part, "three layers", lambda: late_part(few), None)
+    yield Case(late_minus_mid, "three layers", lambda: late_minus_mid(few), None)
     one = np.ones((1, 2))
     yield Case(jackknife_interval, "one block", lambda: jackknife_interval(one[0], one), None)
 
@@ -301,6 +305,7 @@ ELSEWHERE = {
 NO_NUMBER = {
     *("resample_counts", "percentiles", "sparse_codes", "rows_at_once", "nearest"),
     *("metric_dependent", "with_timing", "document_blocks", "ratio_of_sums"),
+    "late_start",
 }
 """Draws, layout and words: nothing is measured by these."""
 

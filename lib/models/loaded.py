@@ -1,0 +1,76 @@
+"""A loaded model and the facts that the pipeline needs about it."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class ModelError(ValueError):
+    """A model or adapter that cannot be loaded; says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model, its tokenizer and the facts the pipeline needs about it."""
+
+    name: str
+    model: Any
+    """A transformers CausalLM, or the PeftModel around it."""
+    tokenizer: Any = field(repr=False)  # Gemma's prints a quarter of a million lines
+    n_layers: int
+    d: int
+    """Width of the residual stream, which is also the width of an MLP's output."""
+    n_parameters: int
+    pretraining_tokens: float | None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def causal_lm(self) -> nn.Module:
+        """The transformers model itself, whether or not an adapter is around it."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    def block(self, layer: int) -> nn.Module:
+        return self.causal_lm.model.layers[layer]
+
+    def mlp(self, layer: int) -> nn.Module:
+        return self.block(layer).mlp
+
+    def hooked(self, layer: int, hook: str) -> nn.Module:
+        """The module whose output is measured: ``mlp`` (output added to the stream) or ``residual``."""
+        return {"mlp": self.mlp, "residual": self.block}[hook](layer)
+
+    @property
+    def unembedding(self) -> torch.Tensor:
+        return self.causal_lm.get_output_embeddings().weight
+
+    @property
+    def softcap(self) -> float | None:
+        return getattr(self.causal_lm.config, "final_logit_softcapping", None)
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """Run the same weights without the adapter."""
+        if not hasattr(self.model, "disable_adapter"):
+            yield
+            return
+        with self.model.disable_adapter():
+            yield
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """sha256 prefix over the base weights' bytes, independent of file format."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.causal_lm.state_dict().items()):
+            if "lora_" not in name:
+                digest.update(name.replace(".base_layer", "").encode())
+                digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:16]
