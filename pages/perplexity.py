@@ -18,8 +18,8 @@ view = perplexity.measured if source == "measured" else perplexity.published
 body = st.container()
 frame.definitions(
     definitions.chosen(
-        ["Perplexity", "Novel features", "FVE", "Reconstruction ratio", "KL", "Rank correlation",
-         "Intervals"]
+        ["Perplexity", "Novel features", "FVE", "Reconstruction ratio", "Peak ratio", "KL",
+         "Null controls", "Training seeds", "Rank correlation", "Intervals"]
     )
 )  # fmt: skip
 foot = st.container()

@@ -20,9 +20,11 @@ frame.definitions(
         [
             "Regimes",
             "Support of a label",
+            "Training seeds",
             "Null controls",
             "Rank correlation",
             "Reconstruction ratio",
+            "Peak ratio",
             "Excess FVU",
             "CKA displacement",
             "Relative displacement",

@@ -107,3 +107,23 @@ def test_every_setting_that_changes_an_adapter_changes_its_hash(tmp_path):
     assert models.adapter_hash(tmp_path) != plain
     config.write_text(json.dumps(told | {"base_model_name_or_path": "elsewhere"}))
     assert models.adapter_hash(tmp_path) == plain
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_the_final_gain_is_what_the_norm_multiplies_by(family: str):
+    """Llama stores the gain, Gemma the gain less 1: reading the weight would turn signs."""
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    norm = {"llama": LlamaRMSNorm, "gemma3": Gemma3RMSNorm}[family](8)
+    weight = torch.linspace(-0.8, 2.0, 8)
+    norm.weight.data.copy_(weight)
+    model = torch.nn.Module()
+    model.model = torch.nn.Module()
+    model.model.norm = norm
+    loaded = models.LoadedModel("x", model, None, 1, 8, 0, None)
+    expected = weight if family == "llama" else 1 + weight
+    assert loaded.final_gain.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    plain = x / x.square().mean(1, keepdim=True).add(1e-6).sqrt()
+    assert torch.allclose(norm(x), plain * loaded.final_gain, atol=1e-4)

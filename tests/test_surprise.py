@@ -8,7 +8,7 @@ from lib.metrics.shares import Share, excess, wilson
 from lib.store.nulls import NULL_LAYERS, NULL_OUTPUTS
 from lib.ui import novelty, orders, surprise, surprise_claims
 from lib.ui.nulls import Nulls
-from tests.test_verdicts import axes, cells
+from tests.test_verdicts import axes
 
 NO_NULLS = Nulls(NULL_LAYERS.to_frame(), NULL_OUTPUTS.to_frame())
 
@@ -184,18 +184,6 @@ def test_the_seeds_perplexity_claim_comes_with_what_four_corpora_allow():
     assert "by chance one time in three" in text
     assert "two of 24 orders give \u22120.80; in them DTC is third or fourth" in text
     assert surprise_claims.possible_orders() == [(4, 2, 3, 1), (4, 3, 1, 2)]
-
-
-def test_panels_say_where_nothing_is_published():
-    figure = panels.shared(
-        surprise.published(cells()), surprise.PERPLEXITY, surprise.panels("strict", "kept")
-    )
-    drawn = [t for t in figure.data if t.x[0] is not None]
-    assert [(t.x[0], t.y[0]) for t in drawn] == [
-        (4.4, 77.1), (14.5, 340.2), (4.4, 0.72), (14.5, 0.478)
-    ]  # fmt: skip
-    assert all(t.marker.symbol.endswith("-open") for t in drawn)
-    assert [n.text for n in figure.layout.annotations].count("no value") == 1
 
 
 def test_the_null_band_of_a_panel_is_drawn_and_widens_no_scale():

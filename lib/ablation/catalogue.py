@@ -16,7 +16,7 @@ from lib.ablation.request import AblationError, AblationRequest, LayerSet
 FORMAT = 1
 TOP, POOL = 0, 1
 """Roles of a latent in a slice: offered for clamping, or kept as a control."""
-REMEDY = "make it with `python -m lib run data/experiments/embedded.yaml`"
+REMEDY = "make it with `python -m lib run FILE`, where FILE says `keep: full` or nothing about it"
 
 
 @dataclass(frozen=True)

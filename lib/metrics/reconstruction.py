@@ -20,8 +20,6 @@ class CrossRatio(NamedTuple):
     ratio: float
     """cross error / self error (definition A), in [1e-4, 1e4] unless the cross error exceeds the
     variance; 1 = the base dictionary does as well."""
-    ratio_centred: float
-    """The same after taking the mean residual off both: near 1 when all that moved is an offset."""
     excess_fvu: float
     """(cross - self) / variance: bounded by what there is to explain, no small denominator."""
     fve_self: float
@@ -75,15 +73,10 @@ def cross_ratio(
     _check(x_tuned, from_base, from_tuned)
     variance = _variance(x_tuned)
     errors = [float(_squares(x_tuned, hat).mean()) for hat in (from_base, from_tuned)]
-    centred = []
-    for error, hat in zip(errors, (from_base, from_tuned), strict=True):
-        offset = (x_tuned.double() - hat.double()).mean(0)
-        centred.append(error - float(offset.square().sum()))
     floor = FLOOR * variance
     cross, own = errors
     return CrossRatio(
         ratio=max(cross, floor) / max(own, floor),
-        ratio_centred=max(centred[0], floor) / max(centred[1], floor),
         excess_fvu=(cross - own) / variance,
         fve_self=1.0 - own / variance,
         fve_cross=1.0 - cross / variance,

@@ -53,6 +53,17 @@ class LoadedModel:
         return self.causal_lm.get_output_embeddings().weight
 
     @property
+    def final_gain(self) -> torch.Tensor:
+        """Factor of the last norm on each coordinate, (d,) in float32.
+
+        Read off the norm itself, as its answer to a constant vector, because families store it
+        differently: Llama its weight, Gemma its weight less 1. The constant is large so that the
+        norm's epsilon does not count.
+        """
+        norm = self.causal_lm.model.norm
+        return norm(torch.full_like(norm.weight, 1e4)).detach().float()
+
+    @property
     def softcap(self) -> float | None:
         return getattr(self.causal_lm.config, "final_logit_softcapping", None)
 

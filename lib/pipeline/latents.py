@@ -96,8 +96,8 @@ def _promoted(crosscoder: Dictionary, loaded: LoadedModel) -> pl.DataFrame:
     Logit of a token per unit of activation: W_U (gain * d), the final norm's gain applied and its
     division by the stream's norm left out, so values compare within one latent only.
     """
-    gain = loaded.causal_lm.model.norm.weight.detach().float().cpu()
-    logits = (crosscoder.decoder[:, 1] * gain) @ loaded.unembedding.detach().float().cpu().T
+    writes = crosscoder.decoder[:, 1] * loaded.final_gain.cpu()
+    logits = writes @ loaded.unembedding.detach().float().cpu().T
     logits -= logits.mean(1, keepdim=True)
     columns: dict[str, list] = {}
     for name, sign in (("promoted", 1), ("suppressed", -1)):

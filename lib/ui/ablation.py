@@ -46,8 +46,8 @@ def offered(experiment_id: str) -> tuple[BundleInfo, dict[int, Offered]]:
     except AblationError as problem:
         st.info(f"Nothing can be clamped here: {problem}", icon=":material/science_off:")
         st.code(
-            "python -m lib run data/experiments/embedded.yaml   # make the bundles\n"
-            "git checkout precomputed/live                      # or take the committed ones",
+            "python -m lib run FILE.yaml        # the experiment's file, with `keep: full`\n"
+            "git checkout precomputed/live      # the committed bundles, if they were lost",
             language="bash",
         )
         st.stop()

@@ -7,8 +7,9 @@ model at the same token; all means run over held-out tokens, first tokens left o
 from collections.abc import Iterable
 
 from lib.ui.definitions_internal import INTERNAL
+from lib.ui.definitions_points import POINTS
 
-DEFINITIONS: dict[str, str] = INTERNAL | {
+_OTHERS: dict[str, str] = {
     "Stability over seeds": r"""
 Crosscoders of one layer are trained again with other seeds (other start, other order of the same
 text). Latents of two dictionaries are paired one-to-one by the cosine of their decoders, both sides
@@ -41,37 +42,6 @@ They say how far the number would move with other documents of the same kind; th
 the spread over training seeds, nor, for a peak, over which depth is the peak unless that is
 said. CKA and the late share leave out blocks of documents instead (delete-a-group jackknife, Kott
 2001). Centred and in-sample ratios, norms, cosines, shares of energy and nu are stored without one.
-""",
-    "Regimes": r"""
-Both axes are cut into low and high within one model and one text: **near-unchanged** (low, low),
-**latent divergence** (inner high, outer low), **behavioural capture** (inner low, outer high),
-**coupled adaptation** (both high). What is cut is the change from no change: a ratio minus 1. Cuts
-are **medians** of the model's corpora, which put half of them on each side whatever was measured
-(a regime is then a rank, not a finding), or the upper ends of **null controls**. A point within a
-factor $e^{0.25} \approx 1.28$ of a cut is **indeterminate**, and so is one whose label has under 90 %
-of the draws. *Delayed*, *internal first* and *early* are said only of a corpus that was also
-measured at a smaller scale of one family, at fewer steps or at a lower rank. *Metric-dependent*: two
-inner metrics give decided labels that differ. Cuts of the published points, 55.4 and 0.587, are
-**ours**: the middles, on a log scale, of the gaps that reproduce the published labels at 70B. The
-four names are the post's (A. Blackwell); margin, support and null cuts are ours.
-""",
-    "Support of a label": r"""
-P(label) is the share of 2,000 draws in which a point has it. Each draw moves every point on both
-axes, independently, by its own 95 % interval: log-normal, or normal where the interval reaches no
-change. Medians are taken anew in each draw. Documents are shared by both axes and by layers, which
-this leaves out; training seeds are not in the intervals.
-""",
-    "Rank correlation": r"""
-Spearman's $\rho$ within one model, between the chosen inner and outer metric, one point per
-corpus (repeated seeds are averaged first: they are no further corpora). $p$ is exact and
-two-sided: the share of all orders of the points whose $|\rho|$ is at least as large. The
-smallest attainable $p$ is what a perfect order would get. Several models: the mean of their
-$\rho$, permuted within each model, because a common trend with size alone makes a pooled $\rho$
-large; *partial* is the correlation of all ranks after each model's mean rank is taken off. *Without
-one corpus*: $\rho$ with each corpus left out in turn. *Sign kept*: share of 10,000 draws from the
-intervals (independent, log-normal) in which $\rho$ keeps its sign: the numbers' own error, not the
-choice of corpora. *Holm* (1979): each $p$ times the number of tests not yet passed, over every order
-that the page can show.
 """,
     "Latent classes": r"""
 $$
@@ -106,6 +76,8 @@ held-out token. On Features a latent is dead if it fires on fewer than 10 tokens
 latents wanted before the dictionary shrank.
 """,
 }
+
+DEFINITIONS: dict[str, str] = INTERNAL | POINTS | _OTHERS
 
 
 def chosen(names: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from lib.ablation import catalogue
 from lib.store.read import StoreError
 from lib.ui import cache, names
 from lib.ui.links import copy_link, remembered_choice, url_choice, url_multi
@@ -100,7 +101,9 @@ def pick_experiment(label: str = "Experiment", key: str = "experiment") -> str:
             "`python -m lib run data/experiments/embedded.yaml`."
         )
         st.stop()
-    return remembered_choice(label, known, key, known[0], shown.__getitem__)
+    live = set(catalogue.experiments())  # everything was kept of them, so they are the way in
+    default = next((one for one in known if one in live), known[0])
+    return remembered_choice(label, known, key, default, shown.__getitem__)
 
 
 def pick_layer(experiment_id: str) -> int:

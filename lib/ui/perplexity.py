@@ -57,7 +57,9 @@ def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
     _draw(found, shown, _bands(reads.nulls(text), found.points["model"].unique().to_list()))
     if found.points["model"].n_unique() > 1:
         sizes = found.points.unique("model").sort("n_parameters")["model"]
-        st.caption(f"Larger marks are larger models: {', '.join(sizes)}. Each corpus is named once.")
+        st.caption(
+            f"Larger marks are larger models: {', '.join(sizes)}. Each corpus is named once."
+        )
     every = _every_order(cache.store_id())
     counted = surprise.tests(found.points, shown)
     ours, theirs = st.columns(2)
