@@ -112,22 +112,19 @@ def test_the_scale_confound_follows_its_controls(tiny_store: Path, monkeypatch):
     }  # fmt: skip
 
 
-def test_null_controls_are_said_to_be_missing_and_used_once_they_are_there(
+def test_null_controls_are_used_and_said_to_be_missing_where_there_are_none(
     tiny_store: Path, tmp_path: Path, monkeypatch
 ):
-    before = _open("regimes", tiny_store, monkeypatch)
-    assert "Null controls are not measured yet" in _text(before)
+    with_nulls = _text(_open("regimes", tiny_store, monkeypatch))
+    assert "Null controls (all draws of a model, grey in the figure)" in with_nulls
     shutil.copy(tiny_store / "store.duckdb", tmp_path / "store.duckdb")
     with duckdb.connect(str(tmp_path / "store.duckdb")) as store:
         store.execute("DELETE FROM null_layer")
-        store.execute(
-            """INSERT INTO null_layer (experiment_id, control, draw, layer, ratio, cka)
-            SELECT experiment_id, 'random_lora', 0, layer, 1.0, 0.99 FROM layer_metric"""
-        )
-        store.execute("UPDATE meta SET store_id = 'with-nulls'")
-    after = _text(_open("regimes", tmp_path, monkeypatch))
-    assert "Null controls are not measured yet" not in after
-    assert "the 95 % points of the null controls" in after
+        store.execute("UPDATE meta SET store_id = 'without-nulls'")
+    without = _text(_open("regimes", tmp_path, monkeypatch))
+    assert "Null controls are not measured yet" in without
+    assert "the 95 % points of the null controls" not in without
+    assert "the 95 % points of the null controls" in with_nulls
 
 
 def test_the_confirmation_panel_states_n_and_what_is_missing(tiny_store: Path, monkeypatch):
@@ -142,11 +139,11 @@ def test_the_confirmation_panel_states_n_and_what_is_missing(tiny_store: Path, m
 def test_the_perplexity_page_puts_the_published_claim_beside_ours(tiny_store: Path, monkeypatch):
     text = _text(_open("perplexity", tiny_store, monkeypatch))
     assert "not defined because** n = 2" in text
-    assert "null count (base against base) is not measured yet" in text
-    ours = _text(_open("perplexity", COMMITTED, monkeypatch, novel="leaning"))
+    assert "with a null control" in text
+    ours = _text(_open("perplexity", COMMITTED, monkeypatch, novel="leaning", null="kept"))
     for said in (text, ours):
         assert "Published, at 70B: \u03c1 = \u22120.80" in said
-    assert "Base perplexity, rank correlation with: novel features" in ours
+    assert "- novel features, share of alive latents: \u03c1 = " in ours
 
 
 def test_a_missing_live_bundle_is_explained(tiny_store: Path, tmp_path: Path, monkeypatch):
