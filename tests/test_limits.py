@@ -22,7 +22,7 @@ def shown(*sizes: int, models=("fam-1b", "fam-2b", "other-1b")) -> pl.DataFrame:
     (4, "No result on four corpora can reach p < 0.05 (the smallest is 0.083)."),
     (5, "With five corpora p < 0.05 takes a perfect order (|\u03c1| = 1); the smallest p is 0.017."),
     (7, "With seven corpora p < 0.05 takes |\u03c1| of 0.79 or more; the smallest p is "
-        "4.0 \u00d7 10\u207b\u2074."),
+        "4.0\u00a0\u00d7\u00a010\u207b\u2074."),
 ])  # fmt: skip
 def test_one_model(n, said):
     assert limits.said(shown(n)) == said
@@ -33,7 +33,8 @@ def test_seven_and_four_corpora_of_two_models():
     assert "Within one model no result on four corpora can reach p < 0.05" in text
     assert "Within one model with seven corpora p < 0.05 takes |\u03c1| of 0.79 or more" in text
     assert "Over two models together (7 + 4 points), permuted within each" in text
-    assert "a mean |\u03c1| of 0.68 or more; the smallest p is 1.7 \u00d7 10\u207b\u2075" in text
+    assert "a mean |\u03c1| of 0.68 or more" in text
+    assert "the smallest p is 1.7\u00a0\u00d7\u00a010\u207b\u2075" in text
     best = orders.within(shown(7, 4))[0]
     assert best.p == best.p_min == pytest.approx(2 / (24 * 5040))
 

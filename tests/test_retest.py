@@ -27,6 +27,8 @@ def test_a_point_is_the_mean_over_its_seeds_with_their_spread_beside_the_documen
     assert (a["x_sd"], a["y_sd"]) == (pytest.approx(0.1), pytest.approx(0.1))
     assert (a["x_low"], a["x_high"]) == (pytest.approx(1.98), pytest.approx(2.02))
     assert "mean of 3 training seeds; sd over them 0.1 inner, 0.1 nats outer" in a["says"]
+    assert "1,000 tokens" in a["says"]
+    assert a["unit"] == "cross / self error"
     b = found.points.row(by_predicate=pl.col("corpus") == "b", named=True)
     assert (b["seeds"], b["x_sd"]) == (1, None)
     assert "its spread is not known" in b["says"]
@@ -115,6 +117,7 @@ def test_seeds_are_small_marks_joined_to_their_mean():
     figure = scatter.regimes(found.points, x, y, found.cuts, runs=found.runs)
     lines, seeds, *rest = figure.data
     assert len(rest) == 4  # one mark per corpus
+    assert all("cross / self error" in trace.hovertemplate for trace in rest)
     assert (lines.mode, seeds.mode) == ("lines", "markers")
     assert list(lines.x) == [2.0, 1.9, None, 2.0, 2.0, None, 2.0, 2.1, None]
     assert seeds.marker.size < min(trace.marker.size for trace in rest)
@@ -157,6 +160,15 @@ def test_far_cuts_do_not_squeeze_the_points_onto_a_logarithmic_axis():
     log = Axis.over("", [0.1, 1.0], start=0.0, held=[0.02, 0.0])
     assert log.log
     assert 0 < log.low < 0.02
+
+
+def test_a_null_band_starts_at_the_edge_of_a_logarithmic_axis():
+    found = points.measured(repeated(), INNER["ratio"])
+    x = Axis.over("", [0.01, 1.0])
+    figure = scatter.regimes(found.points, x, x, null=(-0.1, 0.02), null_output=(0.0, 0.03))
+    flat = [s for s in figure.layout.shapes if s.type == "rect"]
+    assert (flat[0].x0, flat[0].x1) == (x.low, 0.02)
+    assert (flat[1].y0, flat[1].y1) == (x.low, 0.03)
 
 
 def test_the_interval_of_the_peak_says_whether_it_holds_the_choice_of_the_depth():

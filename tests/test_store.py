@@ -68,6 +68,19 @@ def test_an_open_reader_keeps_its_store_while_a_new_one_is_published(tmp_path: P
     assert _kl(tmp_path) == {"a": 0.9}
 
 
+def test_a_published_store_holds_no_free_blocks(tmp_path: Path):
+    for number in range(4):
+        write.publish({f"e{number}": _part(tmp_path, f"e{number}", 0.1, f"k{number}")}, tmp_path)
+    with duckdb.connect(str(tmp_path / "store.duckdb"), read_only=True) as db:
+        size = db.sql("SELECT free_blocks, total_blocks FROM pragma_database_size()").fetchall()
+        assert size[0][0] == 0 and size[0][1] > 0
+        keys = db.sql(
+            "SELECT count(*) FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
+        ).fetchall()
+    assert keys == [(2,)]
+    assert [file.name for file in tmp_path.glob("store.duckdb*")] == ["store.duckdb"]
+
+
 def test_a_store_of_another_schema_version_is_refused_and_not_carried_over(tmp_path: Path):
     write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
     with duckdb.connect(str(tmp_path / "store.duckdb")) as db:

@@ -302,7 +302,7 @@ def test_a_model_without_null_controls_is_named_beside_one_with_them():
     assert "m inner 1 to 1.02 (2 draws), outer 0.03 to 0.03 nats (1 draw)" in text
     assert "n inner not measured, outer not measured" in text
     says = found.points.filter(model="m")["says"][0]
-    assert "null of this model: inner 1 to 1.02 (2 draws); outer 0.03 to 0.03 (1 draw)" in says
+    assert "null of this model: inner 1 to 1.02 (2 draws); outer 0.03 to 0.03 nats (1 draw)" in says
 
 
 def test_null_draws_that_are_not_numbers_make_no_cut():

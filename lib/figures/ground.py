@@ -80,25 +80,35 @@ def cut_lines(cuts: Sequence[Cuts], axis: Axis, part: str, number: str) -> Groun
 
 
 def bands(
-    x: Axis,
+    axes: tuple[Axis, Axis],
     null: tuple[float, float] | None,
     null_output: tuple[float, float] | None,
     number: str,
 ) -> Ground:
-    """Grey where null controls reach: upright for the inner axis, flat for the outer one."""
+    """Grey where null controls reach: upright for the inner axis, flat for the outer one.
+
+    From the edge of the axis where the null begins before it: a logarithmic one has no place for 0.
+    """
+    x, y = axes
     at_x, at_y = f"x{number}", f"y{number}"
     look = {"type": "rect", "fillcolor": theme.NULL_BAND, "line": {"width": 0}, "layer": "below"}
     drawn = Ground([], [])
     if null is not None:
-        ends = {"x0": null[0], "x1": null[1], "xref": at_x, "y0": 0, "y1": 1}
+        ends = {"x0": max(null[0], x.low), "x1": null[1], "xref": at_x, "y0": 0, "y1": 1}
         drawn.shapes.append(look | ends | {"yref": f"{at_y} domain"})
         drawn.notes.append({
-            "text": "null", "x": max(x.share(null[0]), 0.0), "xref": f"{at_x} domain", "y": 0,
+            "text": "null", "x": x.share(max(null[0], x.low)), "xref": f"{at_x} domain", "y": 0,
             "yref": f"{at_y} domain", "showarrow": False, "xanchor": "left", "yanchor": "bottom",
             "yshift": 26, "font": {"color": theme.NEUTRAL},
         })  # fmt: skip
     if null_output is not None:
-        ends = {"y0": null_output[0], "y1": null_output[1], "yref": at_y, "x0": 0, "x1": 1}
+        ends = {
+            "y0": max(null_output[0], y.low),
+            "y1": null_output[1],
+            "yref": at_y,
+            "x0": 0,
+            "x1": 1,
+        }
         drawn.shapes.append(look | ends | {"xref": f"{at_x} domain"})
     return drawn
 

@@ -23,7 +23,8 @@ class Plane(NamedTuple):
     """One panel of the scatter: what is drawn in it and on which axes."""
 
     points: pl.DataFrame
-    """Columns ``COLUMNS``, in any order; ``word``, where there, is written instead of ``name``."""
+    """Columns ``COLUMNS``, in any order; where they are there, ``word`` is written instead of ``name``
+    and ``unit`` stands behind x in what the pointer says."""
     x: Axis
     y: Axis
     cuts: Sequence[Cuts] = ()
@@ -125,7 +126,7 @@ def _traces(drawn: Plane, size: tuple[int, int], number: str) -> list[go.Scatter
 
 def _under(drawn: Plane, width: int, number: str) -> ground.Ground:
     return (
-        ground.bands(drawn.x, drawn.null, drawn.null_output, number)
+        ground.bands((drawn.x, drawn.y), drawn.null, drawn.null_output, number)
         + ground.cut_lines(drawn.cuts, drawn.x, "internal", number)
         + ground.cut_lines(drawn.cuts, drawn.y, "output", number)
         + ground.corners(number, width)
@@ -164,7 +165,7 @@ def _point(row: dict[str, object], position: str, sizes: list[int | None]) -> go
             ]
         ],
         hovertemplate=(
-            f"<b>{row['name']}</b><br>inner %{{x:.4g}}%{{customdata[2]}}<br>"
+            f"<b>{row['name']}</b><br>inner %{{x:.4g}}%{{customdata[2]}} {row.get('unit', '')}<br>"
             f"outer %{{y:.3g}} nats%{{customdata[3]}}<br>%{{customdata[1]}}%{{customdata[4]}}<br>"
             + (f"{row['n']} documents" if row["n"] else "published; no interval")
             + "<extra></extra>"

@@ -43,12 +43,24 @@ def publish(parts: Mapping[str, Path], directory: Path) -> Path:
     building = target.with_name(f"{target.name}.building-{os.getpid()}")
     for stale in directory.glob(f"{target.name}.building-*"):  # of a killed run
         stale.unlink()
+    compact = building.with_name(f"{building.name}-compact")
     try:
         _build(building, parts, target)
-        building.replace(target)
+        _copy(building, compact)
+        compact.replace(target)
     finally:
         building.unlink(missing_ok=True)
+        compact.unlink(missing_ok=True)
     return target
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Without the blocks that were freed while the rows came in: a fifth of the file and more."""
+    with duckdb.connect() as store:
+        store.execute(f"ATTACH '{_quoted(source)}' AS grown (READ_ONLY)")
+        store.execute(f"ATTACH '{_quoted(target)}' AS compact")
+        store.execute("COPY FROM DATABASE grown TO compact")
+        store.execute("CHECKPOINT compact")
 
 
 def _build(building: Path, parts: Mapping[str, Path], old: Path) -> None:

@@ -24,11 +24,11 @@ both axes and by layers, which this leaves out.
 """,
     "Training seeds": r"""
 The same recipe and corpus with another training seed for the adapter, whose activations then get
-dictionaries of their own; the held-out documents stay. One corpus is **one point**, the mean over its seeds (small
-marks), and one value in every rank test. *sd over seeds* is the sample standard deviation ($n - 1$),
-in the quantity's unit; the interval beside it is the mean of the seeds' bootstrap bounds over
-documents, because the documents are the same for all and their error does not average out. *sd / sd*
-divides the first by a quarter of that interval (its width over 3.92). With three seeds an sd is itself
+dictionaries of their own; the held-out documents stay. One corpus is **one point**, the mean over its
+seeds (small marks), and one value in every rank test. *sd over seeds* is the sample standard deviation
+($n - 1$), in the quantity's unit; the interval beside it is the mean of the seeds' bootstrap bounds
+over documents, because the documents are the same for all and their error does not average out.
+*sd / sd* divides the first by a quarter of that interval (its width over 3.92). With three seeds an sd is itself
 uncertain by a factor of 0.5 to 6 (95 %, from $\chi^2_2$).
 """,
     "Rank correlation": r"""

@@ -84,7 +84,7 @@ def _p(p: float) -> str:
     if p >= 0.001:
         return f"{p:.3f}"
     digits, exponent = f"{p:.1e}".split("e-")
-    return f"{digits} \u00d7 10\u207b{str(int(exponent)).translate(_RAISED)}"
+    return f"{digits}\u00a0\u00d7\u00a010\u207b{str(int(exponent)).translate(_RAISED)}"
 
 
 _RAISED = str.maketrans(

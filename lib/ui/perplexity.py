@@ -66,8 +66,8 @@ def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
     ours.markdown(surprise_claims.verdict(counted))
     ours.markdown(surprise_claims.sign(counted))
     theirs.markdown(surprise_claims.claim())
-    st.markdown(surprise_claims.allowed(counted, every))
-    st.markdown(limits.families(found.points["model"].unique(maintain_order=True).to_list()))
+    apart = limits.families(found.points["model"].unique(maintain_order=True).to_list())
+    st.markdown(f"{surprise_claims.allowed(counted, every)} {apart}")
     st.markdown(surprise_claims.counted(found.runs, kind, null))
     _tables(found, every, kind)
     with foot:

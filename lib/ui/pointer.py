@@ -23,7 +23,7 @@ def label(judgement: Judgement, timed: str) -> str:
 
 def null(reach: tuple[Reach | None, Reach | None]) -> str:
     """What the null controls of the point's model reach on both axes."""
-    inner, outer = (_range(one) for one in reach)
+    inner, outer = _range(reach[0]), _range(reach[1], " nats")
     return f"null of this model: inner {inner}; outer {outer}"
 
 
@@ -41,7 +41,8 @@ def seeds(row: Mapping[str, object]) -> str:
     )
 
 
-def _range(reach: Reach | None) -> str:
+def _range(reach: Reach | None, unit: str = "") -> str:
     if reach is None:
         return "not measured"
-    return f"{reach.low:.4g} to {reach.high:.4g} ({reach.draws} draw{'s' * (reach.draws != 1)})"
+    ends = f"{reach.low:.4g} to {reach.high:.4g}{unit}"
+    return f"{ends} ({reach.draws} draw{'s' * (reach.draws != 1)})"

@@ -11,7 +11,7 @@ from lib.metrics.support import Judgement
 from lib.ui import labelling, names, nulls, pointer, retest
 from lib.ui.inner import INNER, OPINIONS, CutSource, Inner
 
-MORE = ("base_model", "hook", "rank", "steps", "seed", "seeds", "x_sd", "y_sd")
+MORE = ("base_model", "hook", "rank", "steps", "seed", "seeds", "x_sd", "y_sd", "unit")
 """Columns of the points besides ``lib.figures.scatter.COLUMNS``."""
 
 
@@ -74,11 +74,12 @@ def _described(
     says = [
         "<br>".join([
             pointer.label(judgements[row["experiment_id"]], timed[row["experiment_id"]]),
-            pointer.null(reaches[row["model"]]), pointer.seeds(row),
+            pointer.null(reaches[row["model"]]), pointer.seeds(row), f"{row['n_tokens']:,} tokens",
         ])
         for row in points.iter_rows(named=True)
     ]  # fmt: skip
     return named(points).with_columns(
+        unit=pl.lit(inner.unit),
         regime=pl.Series([judgements[e].label for e in points["experiment_id"]], dtype=pl.String),
         says=pl.Series(says, dtype=pl.String),
     )

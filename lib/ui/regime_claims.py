@@ -100,4 +100,5 @@ def _reach(reach: Reach | None, unit: str = "") -> str:
     if reach is None:
         return "not measured"
     plural = "s" * (reach.draws != 1)
-    return f"{reach.low:.4g} to {reach.high:.4g}{unit} ({reach.draws} draw{plural})"
+    ends = f"{reach.low:.4g} to {reach.high:.4g}".replace("-", "\u2212")
+    return f"{ends}{unit} ({reach.draws} draw{plural})"

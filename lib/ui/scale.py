@@ -56,7 +56,8 @@ def measured(points: pl.DataFrame) -> None:
         "Log axes." + (f" {left} without a positive value left out, here alone." if left else "")
     )
     _show(shown, _means("model"), illustration=False)
-    st.markdown(limits.families(shown["model"].unique(maintain_order=True).to_list()))
+    if apart := limits.families(shown["model"].unique(maintain_order=True).to_list()):
+        st.markdown(apart)
 
 
 def _means(of: str) -> bool:
