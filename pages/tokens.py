@@ -4,7 +4,7 @@ import streamlit as st
 
 from lib.figures.tokens import kl_distribution
 from lib.store import tokens as scores
-from lib.ui import cache, divergence, frame
+from lib.ui import cache, divergence, frame, outer
 
 frame.page(
     "On which tokens do base and tuned disagree?",
@@ -45,6 +45,7 @@ if summary["n"]:
     st.plotly_chart(figure, config={"displaylogo": False})
     st.subheader("Most divergent tokens of this text", anchor=False)
     divergence.top_table(experiment_id, corpus)
+outer.panel(experiment_id)
 
 frame.copy_link()
 frame.definitions(
@@ -57,6 +58,13 @@ frame.definitions(
 - **Mean and median**: over all scored tokens of the text, each token counting once. KL is
   heavy-tailed, so the mean stands far above the typical token. Bins below 1e-6 nats are put
   together.
+- **All output numbers**: means over scored tokens; intervals are 95 % bootstrap intervals over
+  documents, never over tokens. *Reverse KL*, *Jensen-Shannon* `(KL(p || m) + KL(q || m)) / 2` with
+  m the mean of both predictions (Lin 1991), *equal top token* = share of predictions with the same
+  first choice, *perplexity* = exp of the mean NLL. *Responses* and *prompts* exist for instruction
+  and chat formats: what a model is trained to answer, and what it is given. *Random adapter*: an
+  adapter of random directions with the same Frobenius norm in every matrix. *Numerical floor*: KL
+  of the base with itself in another batch shape; below three times it a KL says nothing.
 - **Text**: held-out documents. The store keeps positions only; the text comes from the corpus on
   this machine and is shown only when its sha256 is the one that was measured.
 """

@@ -98,7 +98,7 @@ def test_points_carry_perplexity_novelty_and_both_axes_with_what_the_pointer_say
     row = found.points.row(0, named=True)
     assert (row["perplexity"], row["inner"], row["outer"]) == (10.0, 1.1, pytest.approx(0.1))
     assert row["novel"] == pytest.approx(16 / 200)
-    assert "16 novel of 200 alive latents, 2 depths; null 0 of 180 (1 draws)" in row["says"]
+    assert "16 novel of 200 alive latents, 2 depths; null 0 of 180 (1 draw)" in row["says"]
     assert "10 documents, 1,000 tokens" in row["says"]
     assert "null of this model: inner not measured" in row["says"]
     tests = surprise.tests(found.points, surprise.panels("strict", "kept"))

@@ -36,15 +36,6 @@ def cut_lines(cuts: Sequence[Cuts], axis: Axis, part: str, number: str) -> Groun
 
     Cuts that fall together are one line with all their names.
     """
-    lines: list[tuple[float, list[str]]] = []
-    for cut in sorted(cuts, key=lambda cut: getattr(cut, part) or 0.0):
-        value = getattr(cut, part)
-        if value is None:
-            continue
-        if lines and axis.share(value) - axis.share(lines[-1][0]) < _TOGETHER:
-            lines[-1][1].append(cut.label)
-        else:
-            lines.append((value, [cut.label]))
     upright = part == "internal"
     x, y = f"x{number}", f"y{number}"
     drawn = Ground([], [])
@@ -52,7 +43,7 @@ def cut_lines(cuts: Sequence[Cuts], axis: Axis, part: str, number: str) -> Groun
         "type": "line", "line": {"dash": "dot", "color": theme.NEUTRAL, "width": 1.6},
         "layer": "below",
     }  # fmt: skip
-    for value, names in lines:
+    for value, names in _together(cuts, axis, part):
         ends = (
             {"x0": value, "x1": value, "xref": x, "y0": 0, "y1": 1, "yref": f"{y} domain"}
             if upright
@@ -77,6 +68,20 @@ def cut_lines(cuts: Sequence[Cuts], axis: Axis, part: str, number: str) -> Groun
             | place
         )
     return drawn
+
+
+def _together(cuts: Sequence[Cuts], axis: Axis, part: str) -> list[tuple[float, list[str]]]:
+    """Cuts of one axis in order, those that fall together as one, with the models' names."""
+    lines: list[tuple[float, list[str]]] = []
+    for cut in sorted(cuts, key=lambda cut: getattr(cut, part) or 0.0):
+        value = getattr(cut, part)
+        if value is None:
+            continue
+        if lines and axis.share(value) - axis.share(lines[-1][0]) < _TOGETHER:
+            lines[-1][1].append(cut.label)
+        else:
+            lines.append((value, [cut.label]))
+    return lines
 
 
 def bands(

@@ -75,6 +75,19 @@ def seeds(
     return found
 
 
+def seed_boxes(
+    runs: pl.DataFrame | None, axes: tuple[Axis, Axis], size: tuple[int, int]
+) -> list[Box]:
+    """Where the small marks of training seeds lie, in pixels; columns x and y of ``runs``."""
+    if runs is None:
+        return []
+    centres = [
+        (axes[0].share(x) * size[0], axes[1].share(y) * size[1])
+        for x, y in runs.select("x", "y").iter_rows()
+    ]
+    return [Box(x - 4, y - 4, x + 4, y + 4) for x, y in centres]
+
+
 def _spokes(part: pl.DataFrame, columns: tuple[str, str], colour: str) -> go.Scatter:
     ends = [
         [v for mean, own in part.select(mean, own).iter_rows() for v in (mean, own, None)]

@@ -52,23 +52,24 @@ def shared(
         own = _traces(rows, runs, (x, panel), (span, up), (1120 // len(panels) - 60, height - 90))
         traces += own
         columns += [at] * len(own)
-        up = up.plotly | {"title": None}
-        if panel.percent:
-            up |= {
-                "tickformat": ".2~%",
-                "ticktext": [f"{100 * t:g}%" for t in up.get("tickvals", [])],
-            }
-        figure.update_yaxes(up, row=1, col=at)
+        figure.update_yaxes(_upright(up, percent=panel.percent), row=1, col=at)
         figure.update_xaxes(span.plotly, row=1, col=at)
         _under(figure, "" if at == 1 else str(at), band, empty=rows.is_empty())
     figure.add_traces(traces, rows=[1] * len(traces), cols=columns)  # at once: one by one is slow
-    for note in figure.layout.annotations[: len(panels)]:
-        note.update(font={"size": theme.LABEL_SIZE})
-    figure.update_layout(
+    figure.update_annotations(font={"size": theme.LABEL_SIZE})
+    return figure.update_layout(
         template=theme.TEMPLATE, height=height, showlegend=False, hovermode="closest",
         margin={"l": 10, "r": 10, "t": 34, "b": 10},
     )  # fmt: skip
-    return figure
+
+
+def _upright(axis: Axis, *, percent: bool) -> dict[str, object]:
+    """What plotly wants to know of a panel's own axis; its title stands above the panel."""
+    up = axis.plotly | {"title": None}
+    if percent:
+        ticks = [f"{100 * tick:g}%" for tick in up.get("tickvals", [])]
+        up |= {"tickformat": ".2~%", "ticktext": ticks}
+    return up
 
 
 def _traces(

@@ -188,15 +188,5 @@ def _positions(drawn: Plane, size: tuple[int, int]) -> list[str]:
     words = drawn.points["word"] if "word" in drawn.points.columns else drawn.points["name"]
     return marks.positions(
         drawn.points, ("x", "y"), (x, y), (width, height),
-        [*corners, *lines, *_seed_boxes(drawn, (width, height))], words.to_list(),
+        [*corners, *lines, *marks.seed_boxes(drawn.runs, (x, y), (width, height))], words.to_list(),
     )  # fmt: skip
-
-
-def _seed_boxes(drawn: Plane, size: tuple[int, int]) -> list[Box]:
-    if drawn.runs is None:
-        return []
-    centres = [
-        (drawn.x.share(a) * size[0], drawn.y.share(b) * size[1])
-        for a, b in drawn.runs.select("x", "y").iter_rows()
-    ]
-    return [Box(a - 4, b - 4, a + 4, b + 4) for a, b in centres]

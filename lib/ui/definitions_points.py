@@ -28,8 +28,8 @@ dictionaries of their own; the held-out documents stay. One corpus is **one poin
 seeds (small marks), and one value in every rank test. *sd over seeds* is the sample standard deviation
 ($n - 1$), in the quantity's unit; the interval beside it is the mean of the seeds' bootstrap bounds
 over documents, because the documents are the same for all and their error does not average out.
-*sd / sd* divides the first by a quarter of that interval (its width over 3.92). With three seeds an sd is itself
-uncertain by a factor of 0.5 to 6 (95 %, from $\chi^2_2$).
+*sd / sd* divides the first by a quarter of that interval (its width over 3.92). With three seeds an sd
+is itself uncertain by a factor of 0.5 to 6 (95 %, from $\chi^2_2$).
 """,
     "Rank correlation": r"""
 Spearman's $\rho$ within one model, between the chosen inner and outer metric (or base perplexity),

@@ -55,25 +55,34 @@ def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
         return
     shown = surprise.panels(kind, null)
     _draw(found, shown, _bands(reads.nulls(text), found.points["model"].unique().to_list()))
-    if found.points["model"].n_unique() > 1:
-        sizes = found.points.unique("model").sort("n_parameters")["model"]
-        st.caption(
-            f"Larger marks are larger models: {', '.join(sizes)}. Each corpus is named once."
-        )
     every = _every_order(cache.store_id())
-    counted = surprise.tests(found.points, shown)
-    ours, theirs = st.columns(2)
-    ours.markdown(surprise_claims.verdict(counted))
-    ours.markdown(surprise_claims.sign(counted))
-    theirs.markdown(surprise_claims.claim())
-    apart = limits.families(found.points["model"].unique(maintain_order=True).to_list())
-    st.markdown(f"{surprise_claims.allowed(counted, every)} {apart}")
-    st.markdown(surprise_claims.counted(found.runs, kind, null))
+    _say(found, surprise.tests(found.points, shown), every, kind, null)
     _tables(found, every, kind)
     with foot:
         provenance_all(
             found.runs["experiment_id"].to_list(), f"perplexity on corpus text, KL on {text}"
         )
+
+
+def _say(
+    found: surprise.Surprise,
+    counted: list[surprise.Counted],
+    every: pl.DataFrame,
+    kind: str,
+    null: novelty.Null,
+) -> None:
+    """Ours beside the published claim, and what n, models, nulls and dictionaries allow."""
+    models = found.points.unique("model").sort("n_parameters", "model")["model"].to_list()
+    if len(models) > 1:
+        st.caption(
+            f"Larger marks are larger models: {', '.join(models)}. Each corpus is named once."
+        )
+    ours, theirs = st.columns(2)
+    ours.markdown(surprise_claims.verdict(counted))
+    ours.markdown(surprise_claims.sign(counted))
+    theirs.markdown(surprise_claims.claim())
+    st.markdown(f"{surprise_claims.allowed(counted, every)} {limits.families(models)}")
+    st.markdown(surprise_claims.counted(found.runs, kind, null))
 
 
 def _pick_null() -> novelty.Null:

@@ -82,17 +82,21 @@ def points(
         )
     )  # fmt: skip
     rows = novelty.above(rows, null)
-    cells = retest.cells(rows, VALUES)
-    shown = names.labels(cells.with_columns(seed=pl.lit(0)))
-    nulls = {m: pointer.null(controls.reach(m, "ratio")) for m in set(cells["model"])}
-    says = [f"{_says(row)}<br>{nulls[row['model']]}" for row in cells.iter_rows(named=True)]
-    cells = cells.with_columns(
-        name=pl.col("experiment_id").replace_strict(shown, return_dtype=pl.String),
-        says=pl.Series(says, dtype=pl.String),
-    )
+    cells = _described(retest.cells(rows, VALUES), controls)
     belongs = cells.select(pl.col("experiment_id").alias("point"), pl.col("runs")).explode("runs")
     runs = rows.join(belongs, left_on="experiment_id", right_on="runs", maintain_order="left")
     return Surprise(cells.drop("runs"), runs.with_columns(name=names.label(runs)))
+
+
+def _described(cells: pl.DataFrame, controls: Nulls) -> pl.DataFrame:
+    """Adds the name, and what the pointer says."""
+    shown = names.labels(cells.with_columns(seed=pl.lit(0)))
+    nulls = {m: pointer.null(controls.reach(m, "ratio")) for m in set(cells["model"])}
+    says = [f"{_says(row)}<br>{nulls[row['model']]}" for row in cells.iter_rows(named=True)]
+    return cells.with_columns(
+        name=pl.col("experiment_id").replace_strict(shown, return_dtype=pl.String),
+        says=pl.Series(says, dtype=pl.String),
+    )
 
 
 def published(cells: pl.DataFrame) -> pl.DataFrame:
@@ -117,8 +121,9 @@ def _says(row: dict[str, object]) -> str:
         counted = (
             f"{row['count']:,} novel of {row['alive']:,} alive latents, {row['layers']} depths"
         )
+        draws = "draw" if row["null_draws"] == 1 else "draws"
         counted += (
-            f"; null {row['null_count']:g} of {row['null_alive']:,.0f} ({row['null_draws']} draws)"
+            f"; null {row['null_count']:g} of {row['null_alive']:,.0f} ({row['null_draws']} {draws})"
             if row["null_count"] is not None
             else "; null not measured"
         )
