@@ -10,6 +10,8 @@ from lib.ui.verdicts import signed
 PROFILE = ("peak_ratio", "peak_ratio_low", "peak_ratio_high")
 NONE = "not measured"
 
+HOW = "how to read it"
+
 
 def words(
     found: Sequence[Depth], profile: Mapping[str, object], peak: Mapping[str, Against]
@@ -137,4 +139,4 @@ def _row(
     name: str, found: Sequence[Depth], cell: Callable[[Depth], str], peak: str, how: str
 ) -> dict[str, str]:
     columns = {f"layer {d.row['layer']} (depth {d.row['depth']:.2f})": cell(d) for d in found}
-    return {"measure": name, **columns, "peak over depths": peak, "how to read it": how}
+    return {"measure": name, **columns, "peak over depths": peak, HOW: how}

@@ -7,6 +7,7 @@ import streamlit as st
 
 from lib.ui import cache, internal, internal_table, reads
 from lib.ui.internal import CONTROLS, GUARD, LIMITED, Against, Depth, span
+from lib.ui.internal_table import HOW
 from lib.ui.verdicts import listed, number
 
 
@@ -31,9 +32,14 @@ def panel(experiment_id: str) -> None:
     st.markdown(said(found, profile, peak))
     table = internal_table.words(found, profile, peak)
     st.dataframe(
-        table, hide_index=True, width="stretch", height="content", key="internal:table",
+        table.drop(HOW), hide_index=True, width="stretch", height="content", key="internal:table",
         column_config={"measure": st.column_config.TextColumn(pinned=True, width=175)},
     )  # fmt: skip
+    with st.expander("How to read each row"):
+        st.dataframe(
+            table.select("measure", HOW), hide_index=True, height="content", key="internal:how",
+            column_config={"measure": st.column_config.TextColumn(width=175)},
+        )  # fmt: skip
     st.download_button(
         "CSV", internal_table.numbers(found).write_csv(), "inner-change.csv", "text/csv",
         icon=":material/download:", on_click="ignore", key="csv:internal",

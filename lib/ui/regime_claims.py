@@ -87,7 +87,7 @@ def nulls(reaches: Mapping[str, tuple[Reach | None, Reach | None]]) -> str:
     if all(inner is None for inner, _ in reaches.values()):
         return NULLS_MISSING
     said = [
-        f"{model} inner {_reach(inner)}, outer {_reach(outer, ' nats')}"
+        f"{model} inner {_reach(inner, 4)}, outer {_reach(outer, 2, ' nats')}"
         for model, (inner, outer) in reaches.items()
     ]
     return (
@@ -96,9 +96,9 @@ def nulls(reaches: Mapping[str, tuple[Reach | None, Reach | None]]) -> str:
     )
 
 
-def _reach(reach: Reach | None, unit: str = "") -> str:
+def _reach(reach: Reach | None, digits: int, unit: str = "") -> str:
     if reach is None:
         return "not measured"
     plural = "s" * (reach.draws != 1)
-    ends = f"{reach.low:.4g} to {reach.high:.4g}".replace("-", "\u2212")
+    ends = f"{reach.low:.{digits}g} to {reach.high:.{digits}g}".replace("-", "\u2212")
     return f"{ends}{unit} ({reach.draws} draw{plural})"

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import config
 
 import lib.metrics
+from lib.metrics.attainable import attainable
 from lib.metrics.cka import (
     StreamingCKA,
     cka_interval,
@@ -40,17 +41,17 @@ from lib.metrics.massive import massive_tokens
 from lib.metrics.matching import match
 from lib.metrics.peak import peak_of_sums, peak_ratio
 from lib.metrics.profile import late_minus_mid, late_part
+from lib.metrics.ranks import pair, rank_correlation, ranks, unit_ranks
 from lib.metrics.reconstruction import bootstrap_ratio as ratio_intervals
 from lib.metrics.reconstruction import cross_ratio, error_sums, fve
 from lib.metrics.regimes import classify, distance, median_cuts, null_cuts
-from lib.metrics.shares import late_envelope, late_share, wilson
+from lib.metrics.shares import Share, excess, late_envelope, late_share, wilson
 from lib.metrics.stability import change_cosine, random_cosine, shuffled_cosine, stability
 from lib.metrics.statistics import (
     holm,
     leave_one_out,
     measurement_error,
     partial_spearman,
-    ranks,
     spearman_exact,
     stratified_spearman,
 )
@@ -111,14 +112,14 @@ def of_two_views() -> Iterator[Case]:
         massive_tokens: massive_tokens,
     }
     for of, call in calls.items():
-        for name, pair in {"first": (spoiled(X), Y), "second": (X, spoiled(Y))}.items():
+        for name, sides in {"first": (spoiled(X), Y), "second": (X, spoiled(Y))}.items():
             for value in (NAN, math.inf):
-                views = tuple(torch.nan_to_num(v, nan=value, posinf=value) for v in pair)
+                views = tuple(torch.nan_to_num(v, nan=value, posinf=value) for v in sides)
                 yield Case(
                     of, f"{value} in the {name}", lambda c=call, v=views: c(*v), "not finite"
                 )
-        for name, pair in {"one token": (X, ONE), "fewer tokens": (X, Y[:-1])}.items():
-            yield Case(of, name, lambda c=call, v=pair: c(*v), "do not pair up")
+        for name, sides in {"one token": (X, ONE), "fewer tokens": (X, Y[:-1])}.items():
+            yield Case(of, name, lambda c=call, v=sides: c(*v), "do not pair up")
         yield Case(of, "no tokens", lambda c=call: c(X[:0], Y[:0]), "no tokens|are 0 tokens")
         if of is not massive_tokens:
             yield Case(of, "constant", lambda c=call: c(FLAT, Y), "constant over")
@@ -272,6 +273,17 @@ def of_points() -> Iterator[Case]:
     small = "has 2 points"
     yield Case(stratified_spearman, "n", lambda: stratified_spearman(order, order, strata), small)
     yield Case(ranks, "NaN", lambda: ranks([1.0, NAN]), "NaN")
+    yield Case(pair, "two points", lambda: pair([1, 2], [1, 2]), "there are 2 points")
+    yield Case(pair, "NaN", lambda: pair([1, 2, NAN], [1, 2, 3]), "must be finite")
+    constant = np.ones(4)
+    nothing = Share(NAN, NAN, NAN)
+    yield Case(excess, "NaN", lambda: excess(nothing, wilson(1, 10)), None)
+    yield Case(unit_ranks, "constant", lambda: unit_ranks("x", constant), "x is constant")
+    yield Case(
+        rank_correlation, "constant", lambda: rank_correlation(constant, np.arange(4.0)), None
+    )
+    yield Case(attainable, "two points", lambda: attainable([4, 2]), "at least 3 points")
+    yield Case(attainable, "no stratum", lambda: attainable([]), "at least 3 points")
     yield Case(holm, "NaN", lambda: holm([0.1, NAN]), "in .0, 1.")
     yield Case(classify, "NaN", lambda: classify(NAN, 1.0, 1.0, 1.0), "internal value is NaN")
     yield Case(classify, "NaN cut", lambda: classify(1.0, 1.0, 1.0, NAN), "output cut must be")
@@ -305,7 +317,7 @@ ELSEWHERE = {
 NO_NUMBER = {
     *("resample_counts", "percentiles", "sparse_codes", "rows_at_once", "nearest"),
     *("metric_dependent", "with_timing", "document_blocks", "ratio_of_sums"),
-    "late_start",
+    *("late_start", "members", "unit"),
 }
 """Draws, layout and words: nothing is measured by these."""
 
