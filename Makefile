@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PORT ?= 8501
 HEADLESS ?= 0
 CONFIG ?= data/experiments/embedded.yaml
-STORE := $(addprefix data/experiments/,embedded.yaml retest.yaml gemma.yaml published_corpora.yaml)
+STORE := $(addprefix data/experiments/,embedded.yaml retest.yaml gemma.yaml gemma_more.yaml published_corpora.yaml)
 
 PY := .venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

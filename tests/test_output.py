@@ -23,7 +23,7 @@ def prepared(documents: list[Document], window: int = 64) -> Prepared:
         model="tiny-llama", corpus="stoic_notes", seed=0, adapter=None, recipe=recipe
     )
     texts = Texts([], documents, [], [], "")
-    return Prepared(experiment, texts, Path(), "", {}, [], Stage("activations", {}))
+    return Prepared(experiment, texts, Path(), "", {}, "", [], Stage("activations", {}))
 
 
 @pytest.fixture(scope="module")

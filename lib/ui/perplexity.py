@@ -175,7 +175,8 @@ def _draw(
 ) -> None:
     st.plotly_chart(
         panels.shared(
-            found.points, surprise.PERPLEXITY, shown, height=470, runs=found.runs, bands=bands
+            found.points, surprise.PERPLEXITY, shown, height=470, bands=bands,
+            runs=None if found.runs.is_empty() else found.runs,
         ),
         config={"displayModeBar": False}, key="perplexity:figure",
     )  # fmt: skip
