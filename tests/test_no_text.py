@@ -72,8 +72,8 @@ def test_corpora_of_others_are_known_by_spans_only():
         assert others == ["alpaca", "meditations", "seneca_letters"]
         spans = db.sql(
             "SELECT count(*) FROM example WHERE corpus IN ('alpaca', 'meditations', 'seneca_letters')"
-        ).fetchone()
-        assert spans[0] > 100
+        ).fetchall()
+        assert spans[0][0] > 100
     for name in others:
         assert not list(paths.ROOT.joinpath("data").rglob(f"*{name}*"))
 

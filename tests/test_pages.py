@@ -130,7 +130,8 @@ def test_null_controls_are_used_and_said_to_be_missing_where_there_are_none(
 def test_the_confirmation_panel_states_n_and_what_is_missing(tiny_store: Path, monkeypatch):
     text = _text(_open("layers", tiny_store, monkeypatch))
     assert "not defined because" in text  # two corpora have no order
-    assert "late share of this experiment is **not defined because**" in text  # two layers have no last 30 %
+    # two layers have no last 30 %
+    assert "late share of this experiment is **not defined because**" in text
     ours = _text(_open("layers", COMMITTED, monkeypatch))
     assert "CKA displacement against reconstruction ratio, \u03c1 = " in ours
     assert "Late share: the last 30 % of layers hold" in ours
@@ -144,7 +145,7 @@ def test_the_perplexity_page_puts_the_published_claim_beside_ours(tiny_store: Pa
     for said in (text, ours):
         assert "Published, at 70B: \u03c1 = \u22120.80" in said
     line = next(s for s in ours.splitlines() if s.startswith("- novel features, share of alive"))
-    assert "n = 6, exact p = " in line
+    assert "n = 7, exact p = " in line
     assert "gemma3-270m" in line  # orders are within a model, so each has its own
 
 

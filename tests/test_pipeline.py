@@ -82,7 +82,7 @@ def test_examples_point_at_the_text_that_fired(tiny_store: Path):
         assert bad == 0
         off = db.execute(
             "SELECT count(*) FROM example e JOIN latent l USING (experiment_id, layer, latent) "
-            "WHERE list_max(e.activations) > l.max_activation * 1.001"
+            "WHERE list_max(e.activations) > l.max_activation * 1.006"  # examples: three digits
         ).fetchone()[0]
         assert off == 0
 
@@ -280,7 +280,9 @@ def test_a_killed_trainer_ends_the_run_with_a_message(tmp_path: Path):
         ["ps", "-ww", "--ppid", str(running.pid), "-o", "pid=,args="],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    trainers = [line.split()[0] for line in children.splitlines() if "multiprocessing.spawn" in line]
+    trainers = [
+        line.split()[0] for line in children.splitlines() if "multiprocessing.spawn" in line
+    ]
     os.kill(int(trainers[0]), signal.SIGKILL)
     _, said = running.communicate(timeout=30)
     assert running.returncode == 1

@@ -88,7 +88,9 @@ def _traces(
         form = ".2%" if panel.percent else ".3g"
         look = marks.Look("corpus", (".3g", form), ("perplexity", panel.title.split(",")[0]))
         found += marks.seeds(rows, runs, (x.column, panel.column), look)
-    words = marks.texts(rows)
+    # On one level names only cover each other; the other panels and the pointer have them.
+    level = rows[panel.column].n_unique() == 1
+    words = [""] * len(rows) if level and len(rows) > 3 else marks.texts(rows)
     places = marks.positions(rows, (x.column, panel.column), axes, area, written=words)
     sizes = rows["n_parameters"].to_list()
     texts = zip(words, places, strict=True)

@@ -78,6 +78,10 @@ def _ticks(values: Sequence[float] | pl.Series) -> dict[str, object]:
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     found = [m * 10.0**e for e in powers for m in (1, 2, 5)]
     kept = [tick for tick in found if low / 2 <= tick <= high * 2]
-    if high / low < 5:  # too short for round numbers
-        kept = [float(f"{tick:.3g}") for tick in np.geomspace(low, high, 5)]
+    if high / low < 5:  # too short for them: every round step of the linear scale
+        room = (high - low) / 4 or low / 4
+        magnitude = 10.0 ** np.floor(np.log10(room))
+        step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= 0.8 * room)
+        first = int(np.ceil(low / step - 1e-9))
+        kept = [float(f"{n * step:.6g}") for n in range(first, int(high / step + 1e-9) + 1)]
     return {"tickvals": kept, "ticktext": [f"{tick:g}" for tick in kept]}

@@ -116,7 +116,7 @@ CREATE TABLE dictionary (
     seed_chance     DOUBLE                -- crosscoder: best cosine that chance gives (the higher of random and shuffled)
 );
 
--- Single precision and four decimals (shares and frequency: seven); there are many latents.
+-- Single precision and four significant digits (shares: six); there are many latents.
 CREATE TABLE latent (
     experiment_id   VARCHAR NOT NULL,
     layer           INTEGER NOT NULL,

@@ -33,10 +33,15 @@ BY_EXPERIMENT = (
 ROUNDED = {
     **dict.fromkeys(("norm_base", "norm_tuned", "delta_norm", "cosine", "nu_eps", "nu_r"), 4),
     **dict.fromkeys(("max_activation", "seed_cosine", "change_cosine"), 4),
-    **dict.fromkeys(("top_document", "top_position"), 4),
-    **dict.fromkeys(("frequency", "energy", "difference_share"), 7),
+    **dict.fromkeys(("top_document", "top_position", "frequency"), 4),
+    **dict.fromkeys(("energy", "difference_share"), 6),
 }
-"""Decimals of table ``latent``, more than any page shows: they pack a quarter smaller."""
+"""Significant digits of table ``latent``, at least what any page shows: they pack a quarter smaller.
+Not decimals, because units differ between models."""
+_TO_DIGITS = (
+    "CASE WHEN {0} <> 0 AND isfinite({0}) "
+    "THEN round({0}::DOUBLE, {1} - 1 - floor(log10(abs({0})))::INTEGER) ELSE {0} END AS {0}"
+)
 
 
 def publish(parts: Mapping[str, Path], directory: Path) -> Path:
@@ -118,7 +123,7 @@ def _insert(store: duckdb.DuckDBPyConnection, table: str, file: Path) -> None:
     if table == "latent":
         there = {row[0] for row in store.execute(
             "DESCRIBE SELECT * FROM read_parquet($file)", {"file": str(file)}).fetchall()}  # fmt: skip
-        shorter = [f"round({c}, {n}) AS {c}" for c, n in ROUNDED.items() if c in there]
+        shorter = [_TO_DIGITS.format(c, n) for c, n in ROUNDED.items() if c in there]
         rounded = f"REPLACE ({', '.join(shorter)})" if shorter else ""
     store.execute(
         f"INSERT INTO {table} BY NAME SELECT * {rounded} FROM read_parquet($file)",  # noqa: S608

@@ -88,8 +88,8 @@ _NUMBERS = {  # column: heading, format, what it says when pointed at
         "of the energy", "%.3f %%",
         "E[a²]·|d_tuned|², share of the sum over all features; no interval is stored",
     ),
-    "norm_base": ("norm base", "%.2f", "of d_base, in units of activation"),
-    "norm_tuned": ("norm tuned", "%.2f", "of d_tuned, same units"),
+    "norm_base": ("norm base", "%.3g", "of d_base, in units of activation"),
+    "norm_tuned": ("norm tuned", "%.3g", "of d_tuned, same units"),
     "nu_eps": ("nu error", "%.2f", "latent scaling: 1 = alike in both, 0 = absent in base"),
     "nu_r": ("nu rec.", "%.2f", "the same within what other features reconstruct"),
 }  # fmt: skip
