@@ -11,6 +11,7 @@ from lib.figures.axis import Axis
 
 _TOGETHER = 0.004  # of an axis: cuts closer than this are one line
 _NARROW = 700  # pixels: below, corner names are smaller
+_NULL_WORD = 34  # pixels
 
 
 class Cuts(NamedTuple):
@@ -88,6 +89,7 @@ def bands(
     axes: tuple[Axis, Axis],
     null: tuple[float, float] | None,
     null_output: tuple[float, float] | None,
+    width: int,
     number: str,
 ) -> Ground:
     """Grey where null controls reach: upright for the inner axis, flat for the outer one.
@@ -101,10 +103,13 @@ def bands(
     if null is not None:
         ends = {"x0": max(null[0], x.low), "x1": null[1], "xref": at_x, "y0": 0, "y1": 1}
         drawn.shapes.append(look | ends | {"yref": f"{at_y} domain"})
+        start, end = x.share(max(null[0], x.low)), x.share(null[1])
+        roomy = (end - start) * width > _NULL_WORD
         drawn.notes.append({
-            "text": "null", "x": x.share(max(null[0], x.low)), "xref": f"{at_x} domain", "y": 0,
+            "text": "null" if roomy else "\u2190 null", "x": start if roomy else end,
+            "xref": f"{at_x} domain", "y": 0.3,
             "yref": f"{at_y} domain", "showarrow": False, "xanchor": "left", "yanchor": "bottom",
-            "yshift": 26, "font": {"color": theme.NEUTRAL},
+            "xshift": 0 if roomy else 4, "font": {"color": theme.NEUTRAL},
         })  # fmt: skip
     if null_output is not None:
         ends = {
@@ -118,20 +123,39 @@ def bands(
     return drawn
 
 
-def corners(number: str, width: int) -> Ground:
-    """What each quarter means; at the edges of the panel, not of the cuts, so they never cover."""
+def corners(
+    axes: tuple[Axis, Axis], cuts: Sequence[Cuts], size: tuple[int, int], number: str
+) -> Ground:
+    """What each quarter means; at the edges of the panel, not of the cuts, so they never cover.
+
+    A low quarter too narrow for its name has it just behind the cut, with an arrow back.
+
+    Args:
+        size: pixels of the plotting area.
+    """
+    letters = theme.LABEL_SIZE if size[0] > _NARROW else theme.LABEL_SIZE - 2
+    behind_x = _behind(axes[0], [cut.internal for cut in cuts], size[0], 16 + 10 * letters)
+    behind_y = _behind(axes[1], [cut.output for cut in cuts], size[1], 10 + 1.4 * letters)
     notes = []
-    size = theme.LABEL_SIZE if width > _NARROW else theme.LABEL_SIZE - 2
     for name, x, y in (
         ("behavioural capture", 0, 1), ("coupled adaptation", 1, 1),
         ("near-unchanged", 0, 0), ("latent divergence", 1, 0),
     ):  # fmt: skip
         mark = f'<span style="color:{theme.REGIME_COLOURS[name]}">\u25a0</span>'
-        text = f"{name.upper()} {mark}" if x else f"{mark} {name.upper()}"
+        arrows = "\u2190" * (not x and behind_x > 0) + "\u2193" * (not y and behind_y > 0)
+        words = f"{arrows} {name.upper()}" if arrows else name.upper()
         notes.append({
-            "text": text, "x": x, "y": y, "xref": f"x{number} domain", "yref": f"y{number} domain",
+            "text": f"{words} {mark}" if x else f"{mark} {words}",
+            "x": x, "y": y, "xref": f"x{number} domain", "yref": f"y{number} domain",
             "showarrow": False, "xanchor": "right" if x else "left",
-            "yanchor": "top" if y else "bottom", "xshift": -8 if x else 8, "yshift": -6 if y else 6,
-            "font": {"size": size},
+            "yanchor": "top" if y else "bottom", "xshift": -8 if x else 8 + behind_x,
+            "yshift": -6 if y else 6 + behind_y, "font": {"size": letters},
         })  # fmt: skip
     return Ground([], notes)
+
+
+def _behind(axis: Axis, cuts: Sequence[float | None], pixels: int, needed: float) -> float:
+    """How far a name must move to stand behind a cut before which it has no room; 0 = it has."""
+    places = [pixels * axis.share(cut) for cut in cuts if cut is not None]
+    narrow = [place for place in places if 0 <= place < needed]
+    return max(narrow, default=0.0)

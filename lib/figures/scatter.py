@@ -75,7 +75,7 @@ def assemble(planes: Sequence[tuple[str, Plane]], size: tuple[int, int]) -> go.F
         number = "" if at == 0 else str(at + 1)
         panel = (size[0] // len(planes), size[1] - 30 * bool(title))
         traces += _traces(drawn, panel, number)
-        under += _under(drawn, panel[0], number)
+        under += _under(drawn, panel, number)
         x, y = drawn.x.plotly, drawn.y.plotly
         if at > 0:
             y |= {"title": None, "showticklabels": False, "matches": "y"}
@@ -124,12 +124,13 @@ def _traces(drawn: Plane, size: tuple[int, int], number: str) -> list[go.Scatter
     return found
 
 
-def _under(drawn: Plane, width: int, number: str) -> ground.Ground:
+def _under(drawn: Plane, panel: tuple[int, int], number: str) -> ground.Ground:
+    area = (panel[0] - 40, panel[1] - 60)
     return (
-        ground.bands((drawn.x, drawn.y), drawn.null, drawn.null_output, number)
+        ground.bands((drawn.x, drawn.y), drawn.null, drawn.null_output, area[0], number)
         + ground.cut_lines(drawn.cuts, drawn.x, "internal", number)
         + ground.cut_lines(drawn.cuts, drawn.y, "output", number)
-        + ground.corners(number, width)
+        + ground.corners((drawn.x, drawn.y), drawn.cuts, area, number)
     )
 
 
