@@ -126,8 +126,8 @@ def measure(options: Options) -> Section:
         f"**{slower:.2f} times** the CPU time of the plain form of the same six measures (asked: at "
         f"most 1.3) and **1/{memory['all six'] / memory['streamed']:.0f}** of its memory (asked: at "
         f"most 1/8), the logits' products included in all; medians of {repeats} on "
-        f"{options.threads} thread{'s' * (options.threads > 1)}. Its memory does not grow with the number of tokens. The forms' "
-        f"mean KL agree within {apart:.0e} nats."
+        f"{options.threads} thread{'s' * (options.threads > 1)}. Its memory does not grow with the "
+        f"number of tokens. The forms' mean KL agree within {apart:.0e} nats."
     )
     head = ["form", "CPU s", "wall s", "added memory, MiB", "`streamed` / its time"]
     head.append("its memory / `streamed`")
