@@ -2,23 +2,34 @@
 
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from lib import paths
 
 COMMAND = (sys.executable, "-m", "lib.ablation.worker")
 STDERR_LINES = 5
+SIGNALS = {
+    -9: "the system or a person killed it, most often because the memory was full",
+    -11: "a library touched memory that is not its own",
+    -6: "a library gave up",
+    -15: "it was asked to end",
+}
+"""Exit codes in plain words."""
 
 
 class WorkerProcess:
     """A started worker. ``heard`` and ``ended`` are called from a thread of this object.
 
     Its input closes with this process, however that ends, and the worker then ends by itself.
+
+    Raises:
+        OSError: the process cannot be started.
     """
 
     def __init__(
@@ -29,6 +40,7 @@ class WorkerProcess:
     ) -> None:
         self._heard, self._ended = heard, ended
         self._last_words: deque[str] = deque(maxlen=STDERR_LINES)
+        self._to_tell: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -36,41 +48,61 @@ class WorkerProcess:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            errors="replace",
             cwd=paths.ROOT,
             env=dict(os.environ),
         )
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        self._errors = threading.Thread(
-            target=self._keep, args=(self._process.stderr,), daemon=True
-        )
-        self._errors.start()
-        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+        self._errors = self._thread(self._keep, self._process.stderr)
+        self._thread(self._write, self._process.stdin)
+        self._thread(self._listen, self._process.stdout)
 
     @property
     def id(self) -> int:
         return self._process.pid
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Send one message; a worker that has just died is left to the ``ended`` call."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            return
+        """Send one message, without waiting for a worker that does not read.
+
+        A worker that has just died is left to the ``ended`` call.
+        """
+        self._to_tell.put(message)
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def _thread(self, target: Callable[[TextIO], None], stream: object) -> threading.Thread:
+        thread = threading.Thread(target=target, args=(stream,), daemon=True)
+        thread.start()
+        return thread
+
+    def _write(self, stream: TextIO) -> None:
+        try:
+            while (message := self._to_tell.get()) is not None:
+                stream.write(json.dumps(message) + "\n")
+                stream.flush()
+            stream.close()
+        except BrokenPipeError:
+            return
 
     def _keep(self, lines: Iterable[str]) -> None:
         self._last_words.extend(line.rstrip() for line in lines if line.strip())
 
     def _listen(self, lines: Iterable[str]) -> None:
         for line in lines:
-            self._heard(json.loads(line))
+            try:
+                message = json.loads(line)
+            except json.JSONDecodeError:
+                self._last_words.append(f"it said what is no message: {line[:200].rstrip()}")
+                self._process.kill()
+                break
+            self._heard(message)
         code = self._process.wait()
+        self._to_tell.put(None)
         self._errors.join(timeout=1)  # the reason is usually in the last lines of stderr
+        meaning = f" ({SIGNALS[code]})" if code in SIGNALS else ""
         words = f" Its last words: {' | '.join(self._last_words)}" if self._last_words else ""
-        self._ended(self, f"exit code {code}.{words}")
+        self._ended(self, f"exit code {code}{meaning}.{words}")

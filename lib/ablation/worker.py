@@ -2,80 +2,45 @@
 
     in    {"op": "run", "ticket": T, "request": {...}}    {"op": "cancel", "ticket": T}
     out   {"event": "ready"}
-          {"event": "stage", "ticket": T, "stage": "clamped"}
+          {"event": "stage", "ticket": T, "stage": "control", "done": 3, "total": 20,
+           "loaded": ["experiment", ...]}
           {"event": "done", "ticket": T, "result": {...}}
           {"event": "failed", "ticket": T, "message": "..."}    {"event": "cancelled", "ticket": T}
+          {"event": anything else, "ticket": T, ...}    a part of the answer, told on the way
 
 End of input means that the dashboard is gone: the process ends at once. What is not an expected
-failure ends the process too, and the client says so to the one request that was running.
+failure ends the process too, and the client says so to the one request that was running. A failure
+with ``"ending": true`` is the last word of a process whose device is lost.
 """
 
+import argparse
 import contextlib
-import gc
 import json
 import os
 import queue
 import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from lib.ablation import AblationRequest, catalogue, run
-
-if TYPE_CHECKING:
-    from lib.ablation.session import Session
-
-KEPT_SESSIONS = 2
-"""Models held in memory at once; the one unused for longest goes first."""
+from lib.ablation import AblationRequest, run
+from lib.ablation.failures import Failure, explain
+from lib.ablation.memory import Sessions
 
 
 class Cancelled(BaseException):
-    """Raised at the start of a stage; not an Exception, so that nothing on the way swallows it."""
-
-
-class Sessions:
-    """Loaded experiments, reloaded when the pipeline has published a bundle anew."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str], Session] = OrderedDict()
-
-    def get(self, experiment_id: str) -> "Session":
-        from lib.ablation.session import open_session
-
-        key = (experiment_id, catalogue.stamp(catalogue.bundle_of(experiment_id)))
-        if key not in self._kept:
-            for stale in [k for k in self._kept if k[0] == experiment_id]:
-                del self._kept[stale]
-            while len(self._kept) >= KEPT_SESSIONS:
-                self._kept.popitem(last=False)
-            free_memory()
-            self._kept[key] = open_session(experiment_id)
-        self._kept.move_to_end(key)
-        return self._kept[key]
-
-    def clear(self) -> None:
-        self._kept.clear()
-        free_memory()
-
-
-def free_memory() -> None:
-    """Give memory of dropped models back, on the GPU too."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    """Raised where a run reports; not an Exception, so that nothing on the way swallows it."""
 
 
 class Worker:
-    """Answers requests in order; cancellation takes effect at the next stage."""
+    """Answers requests in order; cancellation takes effect at the next stage or batch."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, device: str | None = None) -> None:
         self._out = out
         self._todo: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
-        self._sessions = Sessions()
+        self._sessions = Sessions(device)
+        self._stage = "loading the model"
 
     def listen(self, lines: Iterable[str]) -> None:
         """Runs in a thread of its own, so that a cancellation arrives while a model runs."""
@@ -88,31 +53,45 @@ class Worker:
         os._exit(0)
 
     def serve(self) -> None:
+        """Until the input ends or the device is lost."""
         self._say(event="ready")
-        while True:
-            message = self._todo.get()
-            ticket = message["ticket"]
-            try:
-                result = self._answer(ticket, AblationRequest.from_json(message["request"]))
-                self._say(event="done", ticket=ticket, result=result)
-            except Cancelled:
-                self._say(event="cancelled", ticket=ticket)
-            except (ValueError, OSError) as error:
-                self._say(event="failed", ticket=ticket, message=str(error))
-            except (RuntimeError, MemoryError) as error:
-                # Out of memory and lost devices arrive here: start the next request from nothing.
-                self._sessions.clear()
-                told = (
-                    f"{type(error).__name__}: {error} (the model is loaded anew for the next run)"
-                )
-                self._say(event="failed", ticket=ticket, message=told)
-            self._cancelled.discard(ticket)
+        while self.answer(self._todo.get()):
+            pass
 
-    def _answer(self, ticket: str, request: AblationRequest) -> dict[str, Any]:
-        def report(stage: str) -> None:
+    def answer(self, message: dict[str, Any]) -> bool:
+        """Answer one request; False when this process can answer no other."""
+        ticket, failure = message["ticket"], None
+        try:
+            result = self._run(ticket, AblationRequest.from_json(message["request"]))
+            self._say(event="done", ticket=ticket, result=result)
+        except Cancelled:
+            self._say(event="cancelled", ticket=ticket)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            failure = explain(error, self._stage)
+        self._cancelled.discard(ticket)
+        if failure is None:
+            return True
+        # Only here, past the except block, is the traceback gone that holds the run's tensors.
+        self._fail(ticket, failure)
+        return not failure.fatal
+
+    def _fail(self, ticket: str, failure: Failure) -> None:
+        if failure.clear:
+            self._sessions.clear()
+        told = {"event": "failed", "ticket": ticket, "message": failure.message}
+        self._say(**told, **({"ending": True} if failure.fatal else {}))
+
+    def _run(self, ticket: str, request: AblationRequest) -> dict[str, Any]:
+        def report(stage: str, done: int | None = None, total: int | None = None) -> None:
+            self._stage = stage
+            part = {} if total is None else {"done": done, "total": total}
+            loaded = self._sessions.loaded
+            tell(event="stage", stage=stage, loaded=loaded, **part)
+
+        def tell(**message: object) -> None:
             if ticket in self._cancelled:
                 raise Cancelled
-            self._say(event="stage", ticket=ticket, stage=stage)
+            self._say(**{**message, "ticket": ticket})
 
         report("loading the model")
         session = self._sessions.get(request.experiment_id)
@@ -125,9 +104,12 @@ class Worker:
 
 def main() -> None:
     """Keep the real stdout for the protocol; whatever libraries print goes to stderr."""
+    parser = argparse.ArgumentParser(description="The model worker of the dashboard.")
+    parser.add_argument("--device", help="as torch names it; without: a GPU if there is one")
+    device = parser.parse_args().device
     protocol = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    worker = Worker(protocol)
+    worker = Worker(protocol, device)
     threading.Thread(target=worker.listen, args=(sys.stdin,), daemon=True).start()
     with contextlib.suppress(BrokenPipeError):  # the dashboard went away in the middle of a line
         worker.serve()

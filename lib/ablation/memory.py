@@ -1,0 +1,53 @@
+"""The models that a worker holds in memory, and giving that memory back."""
+
+import gc
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from lib.ablation import catalogue
+
+if TYPE_CHECKING:
+    from lib.ablation.session import Session
+
+KEPT_SESSIONS = 2
+"""Models held in memory at once; the one unused for longest goes first."""
+
+
+class Sessions:
+    """Loaded experiments, reloaded when the pipeline has published a bundle anew."""
+
+    def __init__(self, device: str | None = None) -> None:
+        self._device = device
+        self._kept: OrderedDict[tuple[str, str], Session] = OrderedDict()
+
+    @property
+    def loaded(self) -> list[str]:
+        """Experiments in memory, the one unused for longest first."""
+        return [experiment_id for experiment_id, _ in self._kept]
+
+    def get(self, experiment_id: str) -> "Session":
+        from lib.ablation.session import open_session
+
+        key = (experiment_id, catalogue.stamp(catalogue.bundle_of(experiment_id)))
+        if key not in self._kept:
+            for stale in [k for k in self._kept if k[0] == experiment_id]:
+                del self._kept[stale]
+            while len(self._kept) >= KEPT_SESSIONS:
+                self._kept.popitem(last=False)
+            free_memory()
+            self._kept[key] = open_session(experiment_id, device=self._device)
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def clear(self) -> None:
+        self._kept.clear()
+        free_memory()
+
+
+def free_memory() -> None:
+    """Give memory of dropped models back, on the GPU too."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
