@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lib.ablation.arithmetic import DictionarySlice
 from lib.ablation.catalogue import REMEDY, BundleInfo, slice_file, with_layer, write_info
-from lib.ablation.request import AblationError
+from lib.ablation.limits import CLASSES, AblationError
 
 
 def write_bundle(
@@ -29,14 +29,19 @@ def write_bundle(
     difference_share: Float[Tensor, " n"],
     frequency: Float[Tensor, " n"],
     role: Int[Tensor, " n"],
+    nu_eps: Float[Tensor, " n"] | None = None,
+    nu_r: Float[Tensor, " n"] | None = None,
+    classes: list[str] | None = None,
 ) -> None:
     """Write one depth's slice, then name it in ``bundle.json`` (atomically, in this order).
 
     Weights in raw units: a_j = relu(sum_s x_s . encoder[j, s] + encoder_bias[j]). ``info.layers``
-    is ignored: the file names the depths written so far for the same experiment.
+    is ignored: the file names the depths written so far for the same experiment. ``nu_eps``, ``nu_r``
+    (lib.metrics.latents.Scaling) and ``classes`` (names of ``limits.CLASSES``) let latents be chosen
+    by them; a bundle without them offers the ranking by energy only.
 
     Raises:
-        ValueError: a weight that fp16 cannot hold, ids given twice, or not two sides.
+        ValueError: a weight that fp16 cannot hold, ids given twice, not two sides, or no such class.
     """
     if encoder.shape[1] != 2:
         raise ValueError(f"layer {layer}: a live clamp needs 2 sides, got {encoder.shape[1]}")
@@ -52,6 +57,11 @@ def write_bundle(
         "frequency": frequency.float(),
         "role": role.to(torch.int8),
     }
+    scaling = {"nu_eps": nu_eps, "nu_r": nu_r}
+    tensors |= {name: value.float() for name, value in scaling.items() if value is not None}
+    if classes is not None:
+        codes = [CLASSES.index(name) for name in classes]
+        tensors["classes"] = torch.tensor(codes, dtype=torch.int8)
     updated = with_layer(bundle, info, layer)
     bundle.mkdir(parents=True, exist_ok=True)
     _save(tensors, slice_file(bundle, layer))

@@ -1,7 +1,6 @@
 """What a live bundle offers: experiments, depths and latents, read without torch."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 
 from lib import paths
-from lib.ablation.request import AblationError, AblationRequest, LayerSet
+from lib.ablation.limits import CLASSES, AblationError
 
 FORMAT = 1
 TOP, POOL = 0, 1
@@ -46,6 +45,20 @@ class Offered(NamedTuple):
     """E[a^2] |d_tuned - d_base|^2 as a share of all latents'."""
     frequency: Float[np.ndarray, " n"]
     role: Int[np.ndarray, " n"]
+    nu_eps: Float[np.ndarray, " n"] | None = None
+    """As lib.metrics.latents.Scaling; NaN where undefined. None: not in this bundle."""
+    nu_r: Float[np.ndarray, " n"] | None = None
+    classes: Int[np.ndarray, " n"] | None = None
+    """Place of each latent's class in ``limits.CLASSES``. None: not in this bundle."""
+
+    @property
+    def orders(self) -> list[str]:
+        """The rankings that this slice can give, of ``limits.ORDERS``."""
+        known = ["energy"] if self.nu_eps is None or self.nu_r is None else ["energy", "nu"]
+        if self.classes is None:
+            return known
+        held = {int(c) for c, role in zip(self.classes, self.role, strict=True) if role == TOP}
+        return [*known, *(f"class:{name}" for i, name in enumerate(CLASSES) if i in held)]
 
     @property
     def top(self) -> list[int]:
@@ -126,62 +139,10 @@ def offered(bundle: Path, layer: int) -> Offered:
         raise AblationError(f"{file} is missing though bundle.json names it; {REMEDY}")
     try:
         with safe_open(file, framework="numpy") as tensors:
-            return Offered(
-                latents=tensors.get_tensor("latents"),
-                difference_share=tensors.get_tensor("difference_share"),
-                frequency=tensors.get_tensor("frequency"),
-                role=tensors.get_tensor("role"),
-            )
+            held = set(tensors.keys()) & set(Offered._fields)
+            missing = {"latents", "difference_share", "frequency", "role"} - held
+            if missing:
+                raise AblationError(f"{file} holds no {', '.join(sorted(missing))}; {REMEDY}")
+            return Offered(**{name: tensors.get_tensor(name) for name in held})
     except SafetensorError as problem:
         raise AblationError(f"{file} is damaged ({problem}); {REMEDY}") from None
-
-
-def choose(
-    request: AblationRequest, info: BundleInfo, latents: Mapping[int, Offered]
-) -> tuple[LayerSet, ...]:
-    """The clamped set at each chosen depth: the top ones, then the picked ones.
-
-    Raises:
-        AblationError: a depth or a latent that the bundle does not carry; names what it does.
-    """
-    layers = tuple(sorted(set(request.layers))) or info.layers
-    unknown = [layer for layer in layers if layer not in info.layers]
-    if unknown:
-        raise AblationError(f"no dictionary at depth {unknown}; offered: {list(info.layers)}")
-    stray = [pair for pair in request.picked if pair[0] not in layers]
-    if stray:
-        raise AblationError(f"picked latents {stray} lie outside the chosen depths {list(layers)}")
-    return tuple(_at_depth(request, layer, latents[layer]) for layer in layers)
-
-
-def _at_depth(request: AblationRequest, layer: int, latents: Offered) -> LayerSet:
-    picked = [latent for at, latent in request.picked if at == layer]
-    known = {int(j) for j in latents.latents}
-    missing = sorted(set(picked) - known)
-    if missing:
-        shown = ", ".join(map(str, latents.top[:8]))
-        raise AblationError(
-            f"latents {missing} at layer {layer} are not in the live bundle; it carries "
-            f"{len(known)} of the dictionary: the top ones by difference ({shown}, ...) and a "
-            "control pool"
-        )
-    return LayerSet(layer, tuple(dict.fromkeys([*latents.top[: request.top], *picked])))
-
-
-def draw_control(
-    selected: tuple[LayerSet, ...], latents: Mapping[int, Offered], seed: int
-) -> tuple[LayerSet, ...]:
-    """Per depth, as many latents from the control pool as are clamped, without replacement."""
-    return tuple(_draw(chosen, latents[chosen.layer], seed) for chosen in selected)
-
-
-def _draw(chosen: LayerSet, latents: Offered, seed: int) -> LayerSet:
-    pool = [j for j in latents.pool if j not in chosen.latents]
-    size = len(chosen.latents)
-    if size > len(pool):
-        raise AblationError(
-            f"the control at layer {chosen.layer} needs {size} latents, its pool has {len(pool)}: "
-            f"clamp at most {len(pool)} latents there"
-        )
-    draw = np.random.default_rng([seed, chosen.layer]).choice(len(pool), size, replace=False)
-    return LayerSet(chosen.layer, tuple(sorted(pool[i] for i in draw)))

@@ -5,25 +5,32 @@ The queue lives on this side and a worker gets one request at a time, so that a 
 takes only its running request with it.
 """
 
-import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from lib.ablation import AblationError, AblationRequest, catalogue
+from lib.ablation import catalogue
 from lib.ablation.dispatch import Dispatcher
 from lib.ablation.finished import Finished
-from lib.ablation.jobs import FINISHED, Phase, Progress, Run, Ticket
+from lib.ablation.jobs import FINISHED, IfGone, Phase, Progress, Run
+from lib.ablation.kinds import Request, kind_of, request_from
+from lib.ablation.lane import devices_asked
+from lib.ablation.limits import AblationError
 from lib.ablation.process import COMMAND
-from lib.ablation.results import Key, ResultStore, code_version
+from lib.ablation.results import Key, ResultStore
+from lib.ablation.tickets import Ticket, Tickets
+from lib.ablation.versions import bundle_hash, code_version
 
-__all__ = ["FINISHED", "AblationClient", "Phase", "Progress"]
+__all__ = ["FINISHED", "AblationClient", "IfGone", "Phase", "Progress"]
 
-KEPT_JOBS = 128
 TIMEOUT = 900.0
 """Seconds on the worker, loading included."""
 GRACE = 30.0
 """Seconds in which a worker has to stop at its next stage or batch before it is killed."""
+ABSENT = 90.0
+"""Seconds without a question about a ticket after which its viewer has closed the browser; a
+browser asks for a page in the background once a minute."""
+WAITING = 200
+"""Queued runs; whoever comes then is told to come later."""
 GONE = (
     "this run is no longer in memory: run it again (what has finished is stored and answered at "
     "once)"
@@ -37,24 +44,30 @@ class AblationClient:
         self,
         command: Sequence[str] = COMMAND,
         *,
-        devices: Sequence[str | None] = (None,),
+        devices: Sequence[str | None] | None = None,
         results: ResultStore | None = None,
         timeout: float = TIMEOUT,
         grace: float = GRACE,
+        absent: float = ABSENT,
     ) -> None:
-        """``devices``: one worker each, as torch names them; None = the worker chooses."""
+        """``devices``: one worker each, as torch names them, a None chooses for itself; without,
+        those that the environment names (``INSIDEOUT_DEVICES=cuda:0,cuda:1``), else one None."""
         self._finished = Finished(ResultStore() if results is None else results)
         self._timeout = timeout
-        self._work = Dispatcher(tuple(command), devices, grace, self._finished.judge)
+        asked = devices_asked() if devices is None else devices
+        self._work = Dispatcher(tuple(command), asked, grace, self._finished.judge)
         self._lock = self._work.lock
-        self._tickets: OrderedDict[str, Ticket] = OrderedDict()
-        self._runs: OrderedDict[tuple[Key, bool], Run] = OrderedDict()
-        """The latest run of each key, replays apart."""
+        self._tickets = Tickets(self._lock, self._work.stop, absent)
 
     def submit(
-        self, request: AblationRequest, *, viewer: str = "", timeout: float | None = None
+        self,
+        request: Request,
+        *,
+        viewer: str = "",
+        timeout: float | None = None,
+        if_gone: IfGone = "detach",
     ) -> str:
-        """Queue a request and return its ticket.
+        """Queue a request of any kind and return its ticket.
 
         A finished identical one is answered at once, from memory or from the store; one that is
         under way is joined.
@@ -62,16 +75,18 @@ class AblationClient:
         Args:
             viewer: who asks; asking again takes up what the same viewer has left detached.
             timeout: seconds on the worker, loading included; None = the client's.
+            if_gone: what becomes of the run when the browser is closed: ``cancel``, or ``detach``,
+                which lets it go on and keeps its answer.
 
         Raises:
-            AblationError: the experiment has no live bundle.
+            AblationError: no live bundle, no such kind, a time limit of nothing, or a full queue.
         """
-        key = _key(request.id, request.experiment_id)
+        key = _key(kind_of(request), request)
         with self._lock:
-            run = self._runs.get((key, False))
+            run = self._tickets.latest(key)
             if run is None or not (run.joinable or run.phase == "done"):
-                run = self._finished.find(key, request) or Run(key, request)
-            return self._admit(run, viewer, timeout)
+                run = self._finished.find(key, request)
+            return self._admit(run, viewer, timeout, if_gone)
 
     def replay(self, request_id: str, *, viewer: str = "", timeout: float | None = None) -> str:
         """Run a stored request anew; the finished ticket's ``replay`` says whether they agree.
@@ -84,24 +99,19 @@ class AblationClient:
             raise AblationError(
                 f"no result of {request_id!r} in {self.results.folder}: run the request first"
             )
-        try:
-            request = AblationRequest.from_json(record.request)
-        except (KeyError, TypeError) as problem:
-            raise AblationError(
-                f"{request_id!r} was asked in a way that this code does not know ({problem}); "
-                "run its request from the page"
-            ) from None
-        key = _key(record.key.request, request.experiment_id)
+        kind = record.about.key.kind
+        request = request_from(kind, record.about.request)
+        key = _key(kind, request)
         with self._lock:
-            run = self._runs.get((key, True))
+            run = self._tickets.latest(key, replays=True)
             if run is None or not run.joinable:
                 run = Run(key, request, replays=record)
-            return self._admit(run, viewer, timeout)
+            return self._admit(run, viewer, timeout, "detach")
 
     def progress(self, ticket: str) -> Progress:
         """Where a ticket stands; an unknown one (the dashboard was restarted) counts as failed."""
         with self._lock:
-            held = self._tickets.get(ticket)
+            held = self._tickets.seen(ticket)
             if held is None:
                 return Progress("failed", 0, "", GONE, 0.0, None)
             if held.finished:
@@ -110,14 +120,21 @@ class AblationClient:
             return held.progress(self._work.ahead(held.run), remaining)
 
     def events(self, ticket: str, after: int = -1) -> list[dict[str, Any]]:
-        """What the run has told beside its stages (draws, tokens), as the worker sent it.
+        """What the run has told beside its stages (conditions, draws, tokens), as it was sent.
 
         Args:
             after: the ``number`` of the last event already seen.
         """
         with self._lock:
-            held = self._tickets.get(ticket)
-            return [e for e in held.run.events if e["number"] > after] if held else []
+            held = self._tickets.seen(ticket)
+            return held.run.events_after(after) if held else []
+
+    def choose(self, ticket: str, if_gone: IfGone) -> None:
+        """Change what becomes of a run when its viewer closes the browser."""
+        with self._lock:
+            held = self._tickets.seen(ticket)
+            if held is not None:
+                held.if_gone = if_gone
 
     def cancel(self, ticket: str) -> None:
         """As ``release`` with ``cancel=True``."""
@@ -131,26 +148,21 @@ class AblationClient:
         killed when it does not within the grace time.
         """
         with self._lock:
-            held = self._tickets.get(ticket)
-            if held is None or held.finished:
-                return
-            if not cancel:
-                held.detached = True
-                return
-            held.left = time.monotonic()
-            if not held.run.wanted:
-                self._work.stop(held.run)
+            held = self._tickets.seen(ticket)
+            if held is not None and not held.finished:
+                self._tickets.leave(held, "cancel" if cancel else "detach")
 
     def close(self) -> None:
         """End the workers; queued and running requests count as cancelled."""
         with self._lock:
+            self._tickets.close()
             processes = self._work.empty()
         for process in processes:
             process.kill()
 
     @property
     def results(self) -> ResultStore:
-        """Where finished results are kept; its ``damaged`` names files that were skipped."""
+        """Where finished results are kept; its ``damaged`` names files that were ignored."""
         return self._finished.results
 
     @property
@@ -164,29 +176,22 @@ class AblationClient:
         """Process id of the first live worker, if there is one."""
         return next((worker for worker in self.workers if worker is not None), None)
 
-    def _admit(self, run: Run, viewer: str, timeout: float | None) -> str:
+    def _admit(self, run: Run, viewer: str, timeout: float | None, if_gone: IfGone) -> str:
         """A ticket for a run, which is queued if it is new (lock held)."""
-        run.timeout = max(run.timeout, self._timeout if timeout is None else timeout)
+        allowed = self._timeout if timeout is None else timeout
+        if not 0 < allowed < float("inf"):
+            raise AblationError(f"a time limit of {allowed} s: give seconds above 0")
+        new = not run.tickets and run.phase not in FINISHED
+        if new and self._work.waiting >= WAITING:
+            raise AblationError(f"{WAITING} requests wait already: come back in a while")
+        run.timeout = max(run.timeout, allowed)
         run.reattach(viewer)
-        ticket = Ticket(run, viewer)
-        self._tickets[ticket.id] = ticket
-        slot = (run.key, run.replays is not None)
-        if self._runs.get(slot) is not run:
-            self._runs[slot] = run
-            if run.phase not in FINISHED:
-                self._work.add(run)
-        self._forget()
-        return ticket.id
-
-    def _forget(self) -> None:
-        """Drop the oldest finished tickets and runs beyond the limit (lock held)."""
-        tickets = [t for t, held in self._tickets.items() if held.finished]
-        for ticket in tickets[: max(0, len(self._tickets) - KEPT_JOBS)]:
-            del self._tickets[ticket]
-        runs = [slot for slot, run in self._runs.items() if run.phase in FINISHED]
-        for slot in runs[: max(0, len(self._runs) - KEPT_JOBS)]:
-            del self._runs[slot]
+        ticket = self._tickets.add(Ticket(run, viewer, if_gone))
+        if new:
+            self._work.add(run)
+        return ticket
 
 
-def _key(request_id: str, experiment_id: str) -> Key:
-    return Key(request_id, catalogue.stamp(catalogue.bundle_of(experiment_id)), code_version())
+def _key(kind: str, request: Request) -> Key:
+    bundle = bundle_hash(catalogue.bundle_of(request.experiment_id))
+    return Key(kind, request.id, bundle, code_version())

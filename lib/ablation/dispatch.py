@@ -68,6 +68,11 @@ class Dispatcher:
         return [process for lane in self._lanes if (process := lane.drop()) is not None]
 
     @property
+    def waiting(self) -> int:
+        """Queued runs."""
+        return len(self._queue)
+
+    @property
     def workers(self) -> list[int | None]:
         return [lane.process.id if lane.process else None for lane in self._lanes]
 
@@ -101,8 +106,9 @@ class Dispatcher:
             if message["event"] not in FINISHED:
                 lane.hear(message)
                 return
+            lane.unwatch()  # the answer is here: storing it costs no worker its life
         if message["event"] == "done":
-            outcome = self._judge(run, message["result"])
+            outcome = self._judge(run, message)
         else:
             outcome = Outcome(message["event"], message.get("message", ""))
         with self.lock:

@@ -1,16 +1,22 @@
-"""What the queue keeps of each request: the run, the tickets that wait for it, and its progress."""
+"""One run of a request: where it stands, what it has told, and how it ended."""
 
+import math
 import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from lib.ablation.kinds import Request
 from lib.ablation.replay import Replay
-from lib.ablation.request import AblationRequest, AblationResult
 from lib.ablation.results import Key, Record
 from lib.ablation.timings import Estimate
 
+if TYPE_CHECKING:
+    from lib.ablation.tickets import Ticket
+
+IfGone = Literal["cancel", "detach"]
+"""What becomes of a run whose viewer closed the browser."""
 Phase = Literal["queued", "starting", "running", "done", "failed", "cancelled"]
 FINISHED: tuple[Phase, ...] = ("done", "failed", "cancelled")
 KEPT_EVENTS = 20_000
@@ -22,7 +28,8 @@ class Outcome(NamedTuple):
 
     phase: Phase
     message: str = ""
-    result: AblationResult | None = None
+    result: Any = None
+    """Of the run's kind; None unless done."""
 
 
 class Progress(NamedTuple):
@@ -32,12 +39,13 @@ class Progress(NamedTuple):
     ahead: int
     """Requests that run before this one."""
     stage: str
-    """What the worker is doing: loading the model, base, tuned, clamped, ceiling, control."""
+    """What the worker is doing: loading the model, base, tuned, treated, ..."""
     message: str
     """Why it failed; empty otherwise."""
     seconds: float
     """Since it was submitted, until it finished."""
-    result: AblationResult | None
+    result: Any
+    """Of the request's kind (AblationResult, ...); None unless done."""
     done: int | None = None
     """Parts of the stage that are finished (draws, documents); None = the stage is one part."""
     total: int | None = None
@@ -50,7 +58,10 @@ class Progress(NamedTuple):
     replay: Replay | None = None
     """Of a finished replay: whether the new numbers are the stored ones."""
     note: str = ""
-    """What went wrong beside the run, as a result that could not be stored."""
+    """What went wrong beside the run: a stored result that was damaged and so is made again, or
+    one that could not be stored."""
+    made: dict[str, Any] | None = None
+    """What a result was made by (``versions.made_by``); None until it is there."""
 
     @property
     def finished(self) -> bool:
@@ -82,7 +93,7 @@ class Run:
     """One execution of a request, for everyone who waits for it."""
 
     key: Key
-    request: AblationRequest
+    request: Request
     timeout: float = 0.0
     """Seconds on the worker, loading included."""
     replays: Record | None = None
@@ -92,15 +103,18 @@ class Run:
     done: int | None = None
     total: int | None = None
     message: str = ""
-    result: AblationResult | None = None
+    result: Any = None
     stored: bool = False
     replay: Replay | None = None
     note: str = ""
+    made: dict[str, Any] | None = None
     device: str = ""
     tickets: list["Ticket"] = field(default_factory=list)
     started: float | None = None
     """Monotonic; when the worker got it. ``computing``: when its model was loaded."""
     computing: float | None = None
+    entered: float = field(default_factory=time.monotonic)
+    """Monotonic; when the stage began."""
     was_loaded: bool = False
     """Whether its worker had the model in memory."""
     ended: float | None = None
@@ -116,10 +130,6 @@ class Run:
         self.id = f"{self.request.id}-{secrets.token_hex(4)}"
 
     @property
-    def wanted(self) -> bool:
-        return any(ticket.left is None and not ticket.replaced for ticket in self.tickets)
-
-    @property
     def joinable(self) -> bool:
         """Whether someone who asks for the same may wait for this run."""
         return self.phase not in FINISHED and not self.cancelling
@@ -132,19 +142,29 @@ class Run:
         computing = start if self.computing is None else self.computing
         return now - computing, None if self.was_loaded else computing - start
 
+    @property
+    def pace(self) -> Estimate | None:
+        """What the rest of the stage takes at its pace until now; what follows it is unknown."""
+        if not self.done or self.total is None:
+            return None
+        each = (time.monotonic() - self.entered) / self.done
+        return Estimate(each * (self.total - self.done), math.inf, 1)
+
     def reattach(self, viewer: str) -> None:
         """What this viewer left detached here is taken up again by another ticket."""
         for ticket in self.tickets:
             if viewer and ticket.viewer == viewer and ticket.detached:
                 ticket.replaced = True
 
-    def end(self, phase: Phase, message: str = "", result: AblationResult | None = None) -> None:
+    def end(self, phase: Phase, message: str = "", result: Any = None) -> None:
         self.phase, self.message, self.result = phase, message, result
         self.ended = time.monotonic()
 
     def hear(self, message: dict[str, Any]) -> None:
         """Take a stage, or keep any other event for whoever follows this run."""
         if message["event"] == "stage":
+            if message["stage"] != self.stage:
+                self.entered = time.monotonic()
             self.phase, self.stage = "running", message["stage"]
             self.done, self.total = message.get("done"), message.get("total")
             if self.computing is None and not self.stage.startswith("loading"):
@@ -154,48 +174,24 @@ class Run:
         self.events.append({**own, "number": self.told})
         self.told += 1
 
+    def events_after(self, number: int) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["number"] > number]
 
-@dataclass(eq=False)
-class Ticket:
-    """One viewer's claim on a run."""
-
-    run: Run
-    viewer: str
-    """Who asked; empty = nobody in particular."""
-    id: str = ""
-    submitted: float = field(default_factory=time.monotonic)
-    detached: bool = False
-    """The viewer is gone, and wants the run to go on."""
-    replaced: bool = False
-    """The viewer came back with another ticket, which now speaks for both."""
-    left: float | None = None
-    """Monotonic; when the viewer cancelled."""
-
-    def __post_init__(self) -> None:
-        self.id = f"{self.run.request.id}-{secrets.token_hex(4)}"
-        self.run.tickets.append(self)
-
-    @property
-    def finished(self) -> bool:
-        return self.left is not None or self.run.phase in FINISHED
-
-    def progress(self, ahead: int, remaining: Estimate | None) -> Progress:
-        run = self.run
-        if self.left is not None:
-            return Progress("cancelled", 0, run.stage, "", self.left - self.submitted, None)
-        until = time.monotonic() if run.ended is None else max(run.ended, self.submitted)
+    def progress(self, seconds: float, ahead: int, remaining: Estimate | None) -> Progress:
+        """For one who has waited so many seconds."""
         return Progress(
-            phase=run.phase,
+            phase=self.phase,
             ahead=ahead,
-            stage=run.stage,
-            message=run.message,
-            seconds=until - self.submitted,
-            result=run.result,
-            done=run.done,
-            total=run.total,
+            stage=self.stage,
+            message=self.message,
+            seconds=seconds,
+            result=self.result,
+            done=self.done,
+            total=self.total,
             remaining=remaining,
-            device=run.device,
-            stored=run.stored,
-            replay=run.replay,
-            note=run.note,
+            device=self.device,
+            stored=self.stored,
+            replay=self.replay,
+            note=self.note,
+            made=self.made,
         )

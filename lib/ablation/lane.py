@@ -1,5 +1,6 @@
 """One device's worker: its process, the run it works on, and how long that will still take."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +9,14 @@ from typing import Any
 from lib.ablation.jobs import Run
 from lib.ablation.process import WorkerProcess
 from lib.ablation.timings import Estimate, Timings
+
+DEVICES = "INSIDEOUT_DEVICES"
+
+
+def devices_asked() -> tuple[str | None, ...]:
+    """Devices that the environment names, one worker each; (None,) = one, that chooses."""
+    named = [part.strip() for part in os.environ.get(DEVICES, "").split(",")]
+    return tuple(part for part in named if part) or (None,)
 
 
 class Lane:
@@ -49,7 +58,8 @@ class Lane:
                 lambda process, how: self._ended(self, process, how),
                 self._command,
             )
-        self.process.tell({"op": "run", "ticket": run.id, "request": run.request.to_json()})
+        asked = {"kind": run.key.kind, "request": run.request.to_json()}
+        self.process.tell({"op": "run", "ticket": run.id, **asked})
         self.watch(run.timeout)
 
     def hear(self, message: dict[str, Any]) -> None:
@@ -67,14 +77,14 @@ class Lane:
 
     def watch(self, seconds: float) -> None:
         """Call ``late`` then, if this run is still here."""
-        self._unwatch()
+        self.unwatch()
         self._timer = threading.Timer(seconds, self._late, args=(self, self.run))
         self._timer.daemon = True
         self._timer.start()
 
     def free(self) -> None:
         """The run is over, however it ended."""
-        self._unwatch()
+        self.unwatch()
         self.run = None
 
     def drop(self) -> WorkerProcess | None:
@@ -89,11 +99,13 @@ class Lane:
             return Estimate(0, 0, 1)
         if run.computing is not None:
             running = timings.running(run.request)
-            return running and running.after(time.monotonic() - run.computing)
+            left = running and running.after(time.monotonic() - run.computing)
+            return run.pace if left is None else left
         both = timings.both(run.request, loaded=run.was_loaded)
         return both and both.after(time.monotonic() - run.started)
 
-    def _unwatch(self) -> None:
+    def unwatch(self) -> None:
+        """No time limit any more."""
         if self._timer is not None:
             self._timer.cancel()
 

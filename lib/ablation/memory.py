@@ -5,6 +5,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from lib.ablation import catalogue
+from lib.ablation.limits import AblationError
+from lib.ablation.versions import bundle_hash
 
 if TYPE_CHECKING:
     from lib.ablation.session import Session
@@ -25,19 +27,29 @@ class Sessions:
         """Experiments in memory, the one unused for longest first."""
         return [experiment_id for experiment_id, _ in self._kept]
 
-    def get(self, experiment_id: str) -> "Session":
+    def get(self, experiment_id: str) -> tuple["Session", str]:
+        """A session and the hash of the bundle that it was opened from.
+
+        Raises:
+            AblationError: no bundle, one that does not fit, or one that changes at this moment.
+            lib.models.ModelError: the weights or the adapter are not on this machine.
+        """
         from lib.ablation.session import open_session
 
-        key = (experiment_id, catalogue.stamp(catalogue.bundle_of(experiment_id)))
+        bundle = catalogue.bundle_of(experiment_id)
+        key = (experiment_id, bundle_hash(bundle))
         if key not in self._kept:
             for stale in [k for k in self._kept if k[0] == experiment_id]:
                 del self._kept[stale]
             while len(self._kept) >= KEPT_SESSIONS:
                 self._kept.popitem(last=False)
             free_memory()
-            self._kept[key] = open_session(experiment_id, device=self._device)
+            session = open_session(experiment_id, device=self._device)
+            if bundle_hash(bundle) != key[1]:
+                raise AblationError(f"{bundle} was published anew while it was read: run again")
+            self._kept[key] = session
         self._kept.move_to_end(key)
-        return self._kept[key]
+        return self._kept[key], key[1]
 
     def clear(self) -> None:
         self._kept.clear()

@@ -8,7 +8,8 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TextIO
+from io import TextIOWrapper
+from typing import Any
 
 from lib import paths
 
@@ -74,12 +75,12 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait()
 
-    def _thread(self, target: Callable[[TextIO], None], stream: object) -> threading.Thread:
+    def _thread(self, target: Callable[[TextIOWrapper], None], stream: object) -> threading.Thread:
         thread = threading.Thread(target=target, args=(stream,), daemon=True)
         thread.start()
         return thread
 
-    def _write(self, stream: TextIO) -> None:
+    def _write(self, stream: TextIOWrapper) -> None:
         try:
             while (message := self._to_tell.get()) is not None:
                 stream.write(json.dumps(message) + "\n")

@@ -6,42 +6,76 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-PROMPT_LIMIT = 256
-"""Tokens; keeps a request on a CPU within seconds."""
+from lib.ablation import limits
+from lib.ablation.limits import PROMPT_LIMIT, AblationError
+from lib.ablation.outcome import (
+    Condition,
+    DocumentScore,
+    DosePoint,
+    Draw,
+    Edit,
+    LayerSet,
+    NextToken,
+    sets,
+)
 
-
-class AblationError(ValueError):
-    """A request that cannot be run; says what was found and what to do."""
+__all__ = [
+    "PROMPT_LIMIT",
+    "AblationError",
+    "AblationRequest",
+    "AblationResult",
+    "Condition",
+    "DocumentScore",
+    "DosePoint",
+    "Draw",
+    "Edit",
+    "LayerSet",
+    "NextToken",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationRequest:
-    """Clamp a set of latents towards base while the tuned model reads one prompt."""
+    """Change the tuned model's activations while it reads, and see how far it goes back to base."""
 
     experiment_id: str
-    prompt: str
+    prompt: str = ""
+    """Prompt mode: one text, with the divergence of every token."""
+    documents: tuple[str, ...] = ()
+    """Document mode: held-out texts, each read up to ``prompt_limit`` tokens, scored one by one."""
+    neutral: tuple[str, ...] = ()
+    """Texts for the damage measure, read up to ``prompt_limit`` tokens."""
+    intervention: str = limits.PAIR_CLAMP
+    """One of ``limits.INTERVENTIONS``; I1..I5 in order, then steer and scale_lora."""
+    hook: str = ""
+    """mlp | residual; empty = the bundle's. Another one only where no dictionary is needed."""
     layers: tuple[int, ...] = ()
-    """Depths clamped together; empty = every depth that the bundle offers."""
+    """Depths edited together; empty = those of the bundle, for scale_lora every depth."""
+    order: str = "energy"
+    """How latents are ranked for the top set: energy | nu | class:NAME."""
     top: int = 32
-    """At each depth, this many latents with the largest share of the difference's energy."""
+    """At each depth, this many latents of that ranking."""
     picked: tuple[tuple[int, int], ...] = ()
-    """More latents, as (layer, latent)."""
+    """More latents, as (layer, latent): by hand or from a saved list."""
     strength: float = 1.0
-    """0 = no edit, 1 = the full difference of the two decoders."""
+    """0 = no edit, 1 = the whole edit. steer: the activation that each latent is given on top.
+    scale_lora: the factor on the adapter, 0..2, of which 1 = the tuned model as it is."""
+    controls: tuple[str, ...] = limits.CONTROLS
+    draws: int = 20
+    """Of each control."""
+    dose_strengths: tuple[float, ...] = ()
+    """Treated once more at each of these strengths."""
+    dose_tops: tuple[int, ...] = ()
+    """Treated once more with each of these values of ``top``."""
     seed: int = 0
-    """Of the control draw."""
+    """Of the control draws."""
     skip_first: int = 4
     """First positions (BOS = 0) left alone and not scored: the dictionaries never saw them."""
     prompt_limit: int = PROMPT_LIMIT
     """Longest prompt accepted, in tokens."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 1:
-            raise AblationError(f"strength must lie in 0..1, got {self.strength}")
-        if self.top < 0 or self.skip_first < 0:
-            raise AblationError(f"top={self.top}, skip_first={self.skip_first}: give 0 or more")
-        if not self.prompt.strip():
-            raise AblationError("the prompt is empty: write a sentence or two in the corpus' style")
+        limits.check(self)
 
     @property
     def id(self) -> str:
@@ -49,109 +83,58 @@ class AblationRequest:
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    @property
+    def has_latents(self) -> bool:
+        return self.intervention in limits.WITH_LATENTS
+
+    @property
+    def applicable_controls(self) -> tuple[str, ...]:
+        """The asked controls that this intervention can have.
+
+        Scaling the adapter adds nothing at one place that could be drawn anew, so it has none; a
+        full patch has no latents to draw at random.
+        """
+        if self.intervention == limits.SCALE_LORA:
+            return ()
+        left_out = () if self.has_latents else (limits.RANDOM_LATENTS,)
+        return tuple(name for name in self.controls if name not in left_out)
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "AblationRequest":
-        return cls(
-            **{
-                **data,
-                "layers": tuple(data["layers"]),
-                "picked": tuple((layer, latent) for layer, latent in data["picked"]),
-            }
-        )
-
-
-@dataclass(frozen=True)
-class LayerSet:
-    """Latents chosen at one depth, as ids of the full dictionary."""
-
-    layer: int
-    latents: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What one condition did to the activations at one depth, over the scored tokens."""
-
-    layer: int
-    norm: float
-    """Mean over tokens of |edit|, in units of the activation."""
-    difference_norm: float
-    """Mean over tokens of |x - x_base| just before the edit."""
-    removed: float | None
-    """1 - sum|x + edit - x_base|^2 / sum|x - x_base|^2; None when there is no difference."""
-    fires: float | None = None
-    """Share of the scored tokens on which at least one of the condition's latents fires."""
-
-    @property
-    def relative(self) -> float | None:
-        """|edit| over |x - x_base|; None when there is no difference."""
-        return self.norm / self.difference_norm if self.difference_norm else None
-
-
-@dataclass(frozen=True)
-class NextToken:
-    token: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One run of the model and how far its predictions are from the base model's."""
-
-    name: str
-    """base | tuned | clamped | ceiling | control"""
-    kl: float
-    """Mean KL(condition || base) over the scored tokens, nats."""
-    kl_per_token: tuple[float | None, ...]
-    """Of the prediction made after each token; None where not scored."""
-    share_reversed: float | None
-    """1 - sum KL(condition || base) / sum KL(tuned || base); None when tuned equals base."""
-    next_tokens: tuple[NextToken, ...]
-    """Ten most probable tokens after the prompt."""
-    edits: tuple[Edit, ...] = ()
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Condition":
-        return cls(
-            **{
-                **data,
-                "kl_per_token": tuple(data["kl_per_token"]),
-                "next_tokens": tuple(NextToken(**t) for t in data["next_tokens"]),
-                "edits": tuple(Edit(**e) for e in data["edits"]),
-            }
-        )
+        lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
+        picked = tuple((layer, latent) for layer, latent in data.get("picked", ()))
+        return cls(**{**data, **lists, "picked": picked})
 
 
 @dataclass(frozen=True)
 class AblationResult:
-    """Every condition of one request, on the same prompt."""
+    """Every condition of one request, on the same texts."""
 
     request: AblationRequest
     base_model: str
     hook: str
     """mlp | residual"""
     tokens: tuple[str, ...]
-    """BOS and the prompt."""
+    """Prompt mode: BOS and the prompt; else empty."""
     selected: tuple[LayerSet, ...]
-    drawn: tuple[LayerSet, ...]
-    """The control's latents."""
     base: Condition
     tuned: Condition
-    clamped: Condition
+    treated: Condition
     ceiling: Condition
     """Base activations patched in at the same places: what a perfect dictionary could reverse."""
-    control: Condition
+    controls: tuple[Draw, ...]
+    dose: tuple[DosePoint, ...]
     seconds: tuple[tuple[str, float], ...]
     """Wall time of each stage."""
     device: str
 
     @property
     def over_ceiling(self) -> float | None:
-        """Share reversed by the clamp over the ceiling's; None when the ceiling is under 1 %."""
-        ceiling, share = self.ceiling.share_reversed, self.clamped.share_reversed
+        """Share reversed by the treatment over the ceiling's; None when the ceiling is under 1 %."""
+        ceiling, share = self.ceiling.share_reversed, self.treated.share_reversed
         return share / ceiling if share is not None and ceiling and ceiling >= 0.01 else None
 
     def to_json(self) -> dict[str, Any]:
@@ -159,18 +142,16 @@ class AblationResult:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "AblationResult":
-        conditions = ("base", "tuned", "clamped", "ceiling", "control")
-        sets = {
-            key: tuple(LayerSet(s["layer"], tuple(s["latents"])) for s in data[key])
-            for key in ("selected", "drawn")
-        }
+        names = ("base", "tuned", "treated", "ceiling")
         return cls(
             **{
                 **data,
-                **sets,
-                **{name: Condition.from_json(data[name]) for name in conditions},
+                **{name: Condition.from_json(data[name]) for name in names},
                 "request": AblationRequest.from_json(data["request"]),
                 "tokens": tuple(data["tokens"]),
+                "selected": sets(data["selected"]),
+                "controls": tuple(Draw.from_json(d) for d in data["controls"]),
+                "dose": tuple(DosePoint.from_json(d) for d in data["dose"]),
                 "seconds": tuple((stage, value) for stage, value in data["seconds"]),
             }
         )

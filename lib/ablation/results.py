@@ -1,7 +1,9 @@
 """Finished results on disk, each with its whole request, so that a restart loses nothing.
 
-One JSON file per result, named by what it depends on: the request, the live bundle, the code.
-Files are written beside their place and renamed, so a reader never sees half of one.
+One file per result, named by what it depends on: the request, the live bundle, the code. Three
+lines: the sha256 of the other two, what the result is (JSON), the result (JSON). A file is written
+beside its place and renamed, so a reader never sees half of one; half of one that a crash of the
+machine leaves does not match its sha256 and is skipped with a note.
 """
 
 import hashlib
@@ -9,89 +11,77 @@ import json
 import os
 import threading
 import time
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib import paths
 
-FORMAT = 1
 LIMIT = 200_000_000
 """Bytes of all results together; past it the oldest go."""
 ABANDONED = 3600.0
 """Seconds after which a half-written file is of a process that ended."""
-CODE = ("ablation", "activations", "lens", "metrics", "models", "sparse", "sampling.py")
-"""Parts of lib that a result may depend on."""
-LIBRARIES = ("torch", "transformers", "peft", "nnsight", "tokenizers", "numpy")
+SUFFIX = ".result"
 
 
 class Key(NamedTuple):
     """What a result depends on."""
 
+    kind: str
+    """One of ``kinds.KINDS``."""
     request: str
-    """AblationRequest.id"""
-    stamp: str
-    """Of the live bundle."""
+    """The request's ``id``."""
+    bundle: str
+    """``versions.bundle_hash``"""
     code: str
-    """``code_version()``"""
+    """``versions.code_version``"""
 
     @property
     def name(self) -> str:
-        rest = hashlib.sha256(json.dumps([self.stamp, self.code]).encode()).hexdigest()
-        return f"{self.request}-{rest[:16]}"
+        rest = hashlib.sha256(json.dumps([self.kind, self.bundle, self.code]).encode())
+        return f"{self.request}-{rest.hexdigest()[:16]}"
+
+
+class About(NamedTuple):
+    """What a stored result is, without the result."""
+
+    key: Key
+    experiment_id: str
+    request: dict[str, Any]
+    """As JSON: the whole question, seeds included."""
+    made: dict[str, Any]
+    """``versions.made_by``: hashes of bundle, adapter and base weights, versions, device."""
+    running: float
+    """Seconds from the loaded model to the answer."""
+    loading: float | None
+    """Seconds before that; None = the model was loaded already."""
+    at: float
+    """When it was finished, in seconds since 1970 UTC."""
 
 
 class Record(NamedTuple):
     """One stored result."""
 
-    key: Key
-    request: dict[str, Any]
+    about: About
     result: dict[str, Any]
-    """AblationResult.to_json; its request, seeds and hashes are inside."""
-    running: float
-    """Seconds from the loaded model to the answer."""
-    loading: float | None
-    """Seconds before that; None = the model was loaded already."""
-
-
-@cache
-def code_version() -> str:
-    """Hash of the code and of the libraries' versions that the numbers of a run depend on."""
-    digest = hashlib.sha256()
-    root = paths.ROOT / "lib"
-    for part in CODE:
-        for file in (
-            sorted((root / part).rglob("*.py")) if (root / part).is_dir() else [root / part]
-        ):
-            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
-    for library in LIBRARIES:
-        digest.update(f"{library}={_version(library)};".encode())
-    return digest.hexdigest()[:16]
-
-
-def _version(library: str) -> str:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return "absent"
+    """As JSON."""
 
 
 class ResultStore:
     """Results of one folder; several dashboards may share it."""
 
     def __init__(self, folder: Path | None = None, limit: int = LIMIT) -> None:
-        self.folder = paths.cache() / "ablations" if folder is None else folder
+        self.folder = paths.work() / "ablations" if folder is None else folder
         self._limit = limit
         self._damaged: dict[str, str] = {}
 
     @property
     def damaged(self) -> tuple[str, ...]:
         """Files that were skipped, each with what is wrong with it and what to do."""
-        return tuple(
-            f"{file} was skipped: {why}; delete it, or run its request again"
-            for file, why in sorted(self._damaged.items())
-        )
+        return tuple(note for _, note in sorted(self._damaged.items()))
+
+    def damage(self, key: Key) -> str:
+        """Why the file of this result was skipped when it was last read; empty = it was not."""
+        return self._damaged.get(str(self._file(key)), "")
 
     def get(self, key: Key) -> Record | None:
         """The result of exactly this request, bundle and code; None when it is not stored."""
@@ -102,10 +92,10 @@ class ResultStore:
         own = [f for f in self._files() if f.stem.rpartition("-")[0] == request]
         return next((r for f in reversed(own) if (r := self._read(f)) is not None), None)
 
-    def recent(self, most: int) -> list[Record]:
-        """The latest results, oldest of them first."""
-        read = (self._read(file) for file in self._files()[-most:])
-        return [record for record in read if record is not None]
+    def recent(self, most: int) -> list[About]:
+        """What the latest results are, oldest of them first."""
+        parts = (self._lines(file) for file in self._files()[-most:] if most)
+        return [_about(part[0]) for part in parts if part is not None]
 
     def put(self, record: Record) -> None:
         """Store one result and drop the oldest ones past the limit.
@@ -114,12 +104,15 @@ class ResultStore:
             OSError: the folder cannot be written, or the disk is full.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = self._file(record.key)
-        plain = json.dumps({"format": FORMAT, **record._asdict(), "key": record.key._asdict()})
-        body = json.loads(plain)  # what a reader will see, so that both hash the same
+        about = {**record.about._asdict(), "key": record.about.key._asdict()}
+        body = f"{json.dumps(about)}\n{json.dumps(record.result)}\n".encode()
+        file = self._file(record.about.key)
         building = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}.building")
         try:
-            building.write_text(json.dumps({**body, "digest": _digest(body)}), encoding="utf-8")
+            with building.open("wb") as stream:
+                stream.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+                stream.flush()
+                os.fsync(stream.fileno())
             building.replace(file)
         finally:
             building.unlink(missing_ok=True)
@@ -127,33 +120,38 @@ class ResultStore:
         self._prune(keep=file)
 
     def _file(self, key: Key) -> Path:
-        return self.folder / f"{key.name}.json"
+        return self.folder / f"{key.name}{SUFFIX}"
 
     def _files(self) -> list[Path]:
         """Oldest first."""
-        found = ((_written(file), file.name, file) for file in self.folder.glob("[!.]*.json"))
+        found = ((_written(file), file.name, file) for file in self.folder.glob(f"[!.]*{SUFFIX}"))
         return [file for _, _, file in sorted(entry for entry in found if entry[0] is not None)]
 
     def _read(self, file: Path) -> Record | None:
+        lines = self._lines(file)
+        return None if lines is None else Record(_about(lines[0]), json.loads(lines[1]))
+
+    def _lines(self, file: Path) -> tuple[bytes, bytes] | None:
+        """What the result is and the result, both as they were written."""
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            digest, _, body = file.read_bytes().partition(b"\n")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as problem:
+        except OSError as problem:
             return self._skip(file, f"it cannot be read ({problem})")
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            return self._skip(file, f"it is no result of format {FORMAT}")
-        body = {k: v for k, v in data.items() if k != "digest"}
-        if _digest(body) != data.get("digest"):
-            return self._skip(file, "its contents are not what was written")
-        del body["format"]
-        record = Record(**{**body, "key": Key(**body["key"])})
-        if self._file(record.key) != file:
-            return self._skip(file, f"it holds the result of {record.key.name}")
-        return record
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            return self._skip(file, "it is torn or changed: its contents are not what was written")
+        about, _, result = body.partition(b"\n")
+        try:
+            name = _about(about).key.name
+        except (KeyError, TypeError):
+            return self._skip(file, "it was written by another version of this program")
+        if file.stem != name:
+            return self._skip(file, f"it holds the result of {name}")
+        return about, result
 
     def _skip(self, file: Path, why: str) -> None:
-        self._damaged[str(file)] = why
+        self._damaged[str(file)] = f"{file} was ignored: {why}; run its request again, or delete it"
 
     def _prune(self, keep: Path) -> None:
         sizes = {file: _size(file) for file in self._files()}
@@ -170,8 +168,9 @@ class ResultStore:
                 file.unlink(missing_ok=True)
 
 
-def _digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+def _about(line: bytes) -> About:
+    data = json.loads(line)
+    return About(**{**data, "key": Key(**data["key"])})
 
 
 def _written(file: Path) -> float | None:

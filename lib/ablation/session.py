@@ -1,12 +1,6 @@
-"""A loaded model with one experiment's adapter and slices, and its traced forward passes.
+"""A loaded model with one experiment's adapter and slices, and its forward passes."""
 
-The only module that knows nnsight. Traces are not thread-safe (wrong logits without an error), so
-every one of them runs under one lock per process.
-"""
-
-import threading
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,16 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib import models
-from lib.ablation import catalogue
+from lib.ablation import catalogue, passes
 from lib.ablation.arithmetic import DictionarySlice
 from lib.ablation.bundle import load_slice
 from lib.ablation.catalogue import BundleInfo, Offered
-from lib.ablation.request import AblationError, AblationRequest
-
-_ONE_TRACE = threading.Lock()
-
-Intervention = Callable[[Float[Tensor, "batch seq d"]], Float[Tensor, "batch seq d"]]
-"""Activations of the current run at one depth -> what the model continues with."""
+from lib.ablation.limits import AblationError
+from lib.ablation.passes import How, Intervention, Pass
+from lib.ablation.request import AblationRequest
 
 
 class Forward(NamedTuple):
@@ -47,27 +38,35 @@ class Session:
     info: BundleInfo
     slices: dict[int, DictionarySlice]
     offered: dict[int, Offered]
-    traced: Any
-    """nnsight's view of ``loaded.model``."""
+    trunk: Any
+    """nnsight's view of the model's blocks, ``passes.view``."""
 
     def tokens(self, request: AblationRequest) -> Int[Tensor, "1 seq"]:
         """BOS and the prompt's token ids, as the activations were harvested.
 
         Raises:
-            AblationError: too long, or nothing left after the skipped first tokens.
+            AblationError: too long, or fewer than two tokens after the skipped first ones.
         """
-        tokenizer = self.loaded.tokenizer
-        ids = tokenizer(request.prompt, add_special_tokens=False)["input_ids"]
+        ids = self.encode(request.prompt)
         if len(ids) > request.prompt_limit:
             raise AblationError(
                 f"the prompt has {len(ids)} tokens, the limit is {request.prompt_limit}: shorten it"
             )
-        if len(ids) < request.skip_first:
+        return self.begun(ids, request.skip_first, "the prompt")
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids without BOS."""
+        return self.loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def begun(self, ids: list[int], skip_first: int, what: str) -> Int[Tensor, "1 seq"]:
+        """With BOS before; refuses a text of which fewer than two positions would be scored."""
+        if len(ids) <= skip_first:
             raise AblationError(
-                f"the prompt has {len(ids)} tokens; its start is never clamped: write at least "
-                f"{request.skip_first}"
+                f"{what} has {len(ids)} tokens; its start is never edited: give at least "
+                f"{skip_first + 1}"
             )
-        return torch.tensor([[tokenizer.bos_token_id, *ids]], device=self.loaded.device)
+        bos = self.loaded.tokenizer.bos_token_id
+        return torch.tensor([[bos, *ids]], device=self.loaded.device)
 
     def pieces(self, request: AblationRequest) -> tuple[str, ...]:
         """The text of each token, BOS first; a token that ends inside a character is empty."""
@@ -79,6 +78,15 @@ class Session:
         cuts = (request.prompt[a:b] for a, b in pairwise(ends))
         return (tokenizer.bos_token, *cuts)
 
+    def run(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        how: How,
+        edits: Mapping[int, Intervention] | None = None,
+    ) -> Pass:
+        """One pass through the blocks, without logits."""
+        return passes.run_pass(self.loaded, self.trunk, ids, how, edits)
+
     def forward(
         self,
         ids: Int[Tensor, "batch seq"],
@@ -87,28 +95,10 @@ class Session:
         *,
         as_base: bool = False,
     ) -> Forward:
-        """Run the model through nnsight, saving and optionally replacing the hooked activations."""
-        names = {module: name for name, module in self.loaded.model.named_modules()}
-        hooks = [
-            (layer, self.traced.get(names[self.loaded.hooked(layer, self.info.hook)]))
-            for layer in sorted(layers)  # nnsight wants modules in the order in which they run
-        ]
-        before: dict[int, Tensor] = {}
-        after: dict[int, Tensor] = {}
-        with (
-            _ONE_TRACE,
-            torch.no_grad(),
-            self.loaded.as_base() if as_base else nullcontext(),
-            self.traced.trace(input_ids=ids),
-        ):
-            for layer, hook in hooks:
-                arriving = hook.output
-                before[layer] = arriving.float()
-                if edits is not None:
-                    after[layer] = edits[layer](before[layer])
-                    hook.output = after[layer].to(arriving.dtype)
-            logits = self.traced.output.logits.save()
-        return Forward(before, after if edits is not None else before, logits.float())
+        """Run the model, saving and optionally replacing the activations at the bundle's hook."""
+        how = How(layers=layers, hook=self.info.hook, as_base=as_base)
+        done = self.run(ids, how, edits)
+        return Forward(done.before, done.after, passes.head(self.loaded, done.hidden))
 
 
 def open_session(
@@ -144,9 +134,7 @@ def session_of(
     offered: dict[int, Offered],
 ) -> Session:
     """A session on a model that is already loaded, with its adapter around it."""
-    from nnsight import NNsight
-
-    return Session(loaded, info, slices, offered, NNsight(loaded.model))
+    return Session(loaded, info, slices, offered, passes.view(loaded))
 
 
 def _check_base(info: BundleInfo, base: models.LoadedModel, bundle: Path) -> None:

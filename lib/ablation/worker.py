@@ -1,10 +1,11 @@
 """The model's own process: one request at a time, JSON lines in on stdin and out on stdout.
 
-    in    {"op": "run", "ticket": T, "request": {...}}    {"op": "cancel", "ticket": T}
+    in    {"op": "run", "ticket": T, "kind": "ablation", "request": {...}}
+          {"op": "cancel", "ticket": T}
     out   {"event": "ready"}
           {"event": "stage", "ticket": T, "stage": "control", "done": 3, "total": 20,
            "loaded": ["experiment", ...]}
-          {"event": "done", "ticket": T, "result": {...}}
+          {"event": "done", "ticket": T, "result": {...}, "made": {"bundle": "hash", ...}}
           {"event": "failed", "ticket": T, "message": "..."}    {"event": "cancelled", "ticket": T}
           {"event": anything else, "ticket": T, ...}    a part of the answer, told on the way
 
@@ -21,11 +22,13 @@ import queue
 import sys
 import threading
 from collections.abc import Iterable
-from typing import Any, TextIO
+from io import TextIOWrapper
+from typing import Any
 
-from lib.ablation import AblationRequest, run
 from lib.ablation.failures import Failure, explain
+from lib.ablation.kinds import request_from, runner
 from lib.ablation.memory import Sessions
+from lib.ablation.versions import code_version, made_by
 
 
 class Cancelled(BaseException):
@@ -35,7 +38,7 @@ class Cancelled(BaseException):
 class Worker:
     """Answers requests in order; cancellation takes effect at the next stage or batch."""
 
-    def __init__(self, out: TextIO, device: str | None = None) -> None:
+    def __init__(self, out: TextIOWrapper, device: str | None = None) -> None:
         self._out = out
         self._todo: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
@@ -62,8 +65,7 @@ class Worker:
         """Answer one request; False when this process can answer no other."""
         ticket, failure = message["ticket"], None
         try:
-            result = self._run(ticket, AblationRequest.from_json(message["request"]))
-            self._say(event="done", ticket=ticket, result=result)
+            self._say(event="done", ticket=ticket, **self._run(message))
         except Cancelled:
             self._say(event="cancelled", ticket=ticket)
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
@@ -81,21 +83,25 @@ class Worker:
         told = {"event": "failed", "ticket": ticket, "message": failure.message}
         self._say(**told, **({"ending": True} if failure.fatal else {}))
 
-    def _run(self, ticket: str, request: AblationRequest) -> dict[str, Any]:
+    def _run(self, message: dict[str, Any]) -> dict[str, Any]:
+        ticket, kind = message["ticket"], message["kind"]
+
         def report(stage: str, done: int | None = None, total: int | None = None) -> None:
             self._stage = stage
             part = {} if total is None else {"done": done, "total": total}
-            loaded = self._sessions.loaded
-            tell(event="stage", stage=stage, loaded=loaded, **part)
+            tell(event="stage", stage=stage, loaded=self._sessions.loaded, **part)
 
-        def tell(**message: object) -> None:
+        def tell(**said: object) -> None:
             if ticket in self._cancelled:
                 raise Cancelled
-            self._say(**{**message, "ticket": ticket})
+            self._say(**{**said, "ticket": ticket})
 
         report("loading the model")
-        session = self._sessions.get(request.experiment_id)
-        return run(request, session, progress=report).to_json()
+        request = request_from(kind, message["request"])
+        run = runner(kind)
+        session, bundle = self._sessions.get(request.experiment_id)
+        result = run(request, session, progress=report, tell=tell)
+        return {"result": result.to_json(), "made": made_by(session, bundle)}
 
     def _say(self, **message: object) -> None:
         self._out.write(json.dumps(message) + "\n")
@@ -107,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The model worker of the dashboard.")
     parser.add_argument("--device", help="as torch names it; without: a GPU if there is one")
     device = parser.parse_args().device
+    code_version()  # now, before a file can change under this process
     protocol = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     worker = Worker(protocol, device)

@@ -1,0 +1,156 @@
+"""The five matched controls, many draws in one pass.
+
+Each is as large as the treated edit of the same text: at every token (random latents, noise, real
+differences, flipped signs), or as the same set of edits at other tokens (shuffled). A draw's random
+numbers depend on the seed, the control, the draw and the text alone, not on its batch.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lib.ablation import limits
+from lib.ablation.arithmetic import DictionarySlice, rescaled
+from lib.ablation.documents import Reading
+from lib.ablation.interventions import Change, edit_of, fallback_of
+from lib.ablation.request import Draw, LayerSet
+from lib.ablation.runs import Batch, Edits, Plan, measure
+from lib.ablation.selection import draw_random
+
+
+def run_control(plan: Plan, name: str, treated: list[Edits]) -> Iterator[list[Draw]]:
+    """The draws of one control, a batch at a time.
+
+    Args:
+        treated: what the treatment added to each document at each depth.
+    """
+    total, rows = plan.request.draws, plan.rows
+    for at in range(0, total, rows):
+        draws = range(at, min(total, at + rows))
+        if name == limits.RANDOM_LATENTS:
+            yield _random_latents(plan, draws, treated)
+        else:
+            yield _added(plan, name, draws, treated)
+    plan.report(name, total, total)
+
+
+def check_pool(plan: Plan) -> None:
+    """Before anything is run: refuse a set for which no random one can be drawn."""
+    if limits.RANDOM_LATENTS in plan.request.applicable_controls and plan.request.draws:
+        draw_random(plan.selected, plan.session.offered, plan.request.seed, 0)
+
+
+def _random_latents(plan: Plan, draws: range, treated: list[Edits]) -> list[Draw]:
+    """The same intervention with latents drawn at random, at the treated norm of every token."""
+    offered, seed = plan.session.offered, plan.request.seed
+    sets = [draw_random(plan.selected, offered, seed, draw) for draw in draws]
+    slices = plan.slices(sets)
+    kind = plan.request.intervention
+    edits = {layer: edit_of(kind, chosen) for layer, chosen in slices.items()}
+    fallbacks = {layer: fallback_of(kind, chosen) for layer, chosen in slices.items()}
+
+    def changes(number: int, reading: Reading) -> dict[int, Change]:
+        def change(layer: int) -> Change:
+            norms, instead = treated[number][layer].norm(dim=-1)[None], fallbacks[layer]
+            return lambda x, x_base: (
+                x + rescaled(edits[layer](x, x_base), norms.to(x.device), instead.to(x.device))
+            )
+
+        return {layer: change(layer) for layer in plan.layers}
+
+    return _draws(plan, limits.RANDOM_LATENTS, draws, changes, sets, slices)
+
+
+def _added(plan: Plan, name: str, draws: range, treated: list[Edits]) -> list[Draw]:
+    """A control whose edit is known before the run."""
+    make, seed = _ADDED[name], plan.request.seed
+
+    def changes(number: int, reading: Reading) -> dict[int, Change]:
+        made = [
+            make(plan, treated[number], draw, random_of(seed, name, draw, number)) for draw in draws
+        ]
+        return {layer: _plus(torch.stack([one[layer] for one in made])) for layer in plan.layers}
+
+    return _draws(plan, name, draws, changes, [()] * len(draws), {})
+
+
+def _plus(edit: Float[Tensor, "batch tokens d"]) -> Change:
+    return lambda x, x_base: x + edit.to(x.device)
+
+
+def _draws(
+    plan: Plan,
+    name: str,
+    draws: range,
+    changes: Callable[[int, Reading], dict[int, Change]],
+    sets: list[tuple[LayerSet, ...]],
+    latents: dict[int, DictionarySlice],
+) -> list[Draw]:
+    progress = (draws.start, plan.request.draws)
+    batch = Batch(names=(name,) * len(draws), changes=changes, latents=latents, neutral=False)
+    made = zip(draws, sets, measure(plan, batch, name, progress), strict=True)
+    return [Draw(name, draw, chosen, condition) for draw, chosen, condition in made]
+
+
+def random_of(seed: int, name: str, draw: int, text: int) -> torch.Generator:
+    """Random numbers that no other draw, control or text shares."""
+    digest = hashlib.sha256(f"{seed}|{name}|{draw}|{text}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _gaussian(plan: Plan, treated: Edits, draw: int, random: torch.Generator) -> Edits:
+    """Isotropic noise, independent for each token and depth."""
+    noise = {
+        layer: torch.randn(edit.shape, generator=random).to(edit.device)
+        for layer, edit in sorted(treated.items())
+    }
+    return {layer: _sized(noise[layer], edit) for layer, edit in treated.items()}
+
+
+def _real_difference(plan: Plan, treated: Edits, draw: int, random: torch.Generator) -> Edits:
+    """x_i - x_j of the base's activations at two other tokens, the same two at every depth."""
+    pool = plan.pool
+    size = len(next(iter(pool.values())))
+    count = len(next(iter(treated.values())))
+    first = torch.randint(size, (count,), generator=random)
+    other = (first + torch.randint(1, size, (count,), generator=random)) % size
+    return {
+        layer: _sized(pool[layer][first] - pool[layer][other], edit)
+        for layer, edit in treated.items()
+    }
+
+
+def _shuffled(plan: Plan, treated: Edits, draw: int, random: torch.Generator) -> Edits:
+    """Every token gets another token's edit, the same one's at every depth."""
+    count = len(next(iter(treated.values())))
+    circle = torch.randperm(count, generator=random)
+    source = torch.empty_like(circle)
+    source[circle] = circle.roll(1)  # one cycle through all tokens: none keeps its own
+    return {layer: edit[source.to(edit.device)] for layer, edit in treated.items()}
+
+
+def _sign_flipped(plan: Plan, treated: Edits, draw: int, random: torch.Generator) -> Edits:
+    """Draw 0 turns every token's edit round, the others each token's with probability 1/2."""
+    count = len(next(iter(treated.values())))
+    signs = 2.0 * torch.randint(2, (count, 1), generator=random) - 1
+    if draw == 0:
+        signs = -torch.ones(count, 1)
+    return {layer: signs.to(edit.device) * edit for layer, edit in treated.items()}
+
+
+def _sized(
+    direction: Float[Tensor, "tokens d"], edit: Float[Tensor, "tokens d"]
+) -> Float[Tensor, "tokens d"]:
+    """A direction for each token, as long as the edit there."""
+    return rescaled(direction, edit.norm(dim=-1), fallback=torch.ones_like(direction))
+
+
+_ADDED = {
+    "gaussian": _gaussian,
+    "real_difference": _real_difference,
+    "shuffled": _shuffled,
+    "sign_flipped": _sign_flipped,
+}

@@ -1,0 +1,187 @@
+"""Writing several continuations in step: cached passes, with each lane's edit on its row.
+
+All lanes are equally long at every step, so they go through the model as one batch: once as base,
+once tuned, with the edit of each lane on its own row. Every edit at a token depends on that token's
+activations alone, so a cache of the earlier ones changes nothing but the speed.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lib.ablation import limits, passes, selection
+from lib.ablation.generate import GenerateRequest, GenerateResult
+from lib.ablation.lane_edits import LaneEdit, lane_edits
+from lib.ablation.limits import AblationError
+from lib.ablation.outcome import LayerSet
+from lib.ablation.session import Session
+from lib.ablation.writer import Writer
+
+
+class Chosen(NamedTuple):
+    """Latents of one request."""
+
+    selected: tuple[LayerSet, ...]
+    drawn: tuple[LayerSet, ...]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return tuple(part.layer for part in self.selected)
+
+
+@dataclass
+class Rows:
+    """Lanes that share a pass, and its cache."""
+
+    lanes: list[int]
+    how: passes.How
+    edits: dict[int, LaneEdit]
+    """Of a lane, by its place; the other lanes are left alone."""
+    cache: Any
+
+
+class Seen(NamedTuple):
+    before: dict[int, Float[Tensor, "lanes new d"]]
+    logits: Float[Tensor, "lanes vocab"]
+    """After the last token."""
+
+
+def write_lanes(
+    request: GenerateRequest,
+    session: Session,
+    report: Callable[..., None],
+    tell: Callable[..., None],
+) -> GenerateResult:
+    """See ``generate``."""
+    started = time.monotonic()
+    asked = request.ablation
+    ids = session.tokens(asked)
+    _check_length(session, ids.shape[1] + request.max_new_tokens)
+    chosen = _choose(request, session)
+    length = ids.shape[1] + request.max_new_tokens
+    base, groups = _groups(request, session, chosen, length)
+    writers = [Writer(name, session) for name in request.lanes]
+    new, start, first = ids.expand(len(writers), -1), 0, 0.0
+    for step in range(request.max_new_tokens):
+        report("writing", step, request.max_new_tokens)
+        reference = _advance(session, base, new, start, None)
+        logits = reference.logits.clone()
+        for rows in groups:
+            logits[rows.lanes] = _advance(session, rows, new, start, reference.before).logits
+        luck = float(np.random.default_rng([request.seed, step]).random())
+        for place, writer in enumerate(writers):
+            if not writer.stopped:
+                writer.write(
+                    logits[place], reference.logits[place], float(request.temperature), luck
+                )
+                tell(event="token", lane=writer.name, step=step, **asdict(writer.steps[-1]))
+        first = first or time.monotonic() - started
+        start += new.shape[1]
+        new = torch.tensor([[writer.steps[-1].id] for writer in writers], device=ids.device)
+        if all(writer.stopped for writer in writers):
+            break
+    return GenerateResult(
+        request=request,
+        base_model=session.info.base_model,
+        hook=asked.hook or session.info.hook,
+        selected=chosen.selected,
+        drawn=chosen.drawn,
+        lanes=tuple(writer.lane() for writer in writers),
+        seconds=(("first token", first), ("all tokens", time.monotonic() - started)),
+        device=str(ids.device),
+    )
+
+
+def _check_length(session: Session, tokens: int) -> None:
+    limit = session.loaded.causal_lm.config.get_text_config().max_position_embeddings
+    if tokens > limit:
+        raise AblationError(
+            f"prompt and continuation together may have {tokens} tokens, the model reads {limit}: "
+            "shorten the prompt or ask for fewer new tokens"
+        )
+
+
+def _choose(request: GenerateRequest, session: Session) -> Chosen:
+    asked = request.ablation
+    n_layers = session.loaded.n_layers
+    selected = selection.choose(asked, session.info, session.offered, n_layers)
+    drawn: tuple[LayerSet, ...] = ()
+    if request.matched_control == limits.RANDOM_LATENTS:
+        drawn = selection.draw_random(selected, session.offered, asked.seed, 0)
+    return Chosen(selected, drawn)
+
+
+def _groups(
+    request: GenerateRequest, session: Session, chosen: Chosen, length: int
+) -> tuple[Rows, list[Rows]]:
+    """Every lane as base; and the lanes but base as they are, edited or with a scaled adapter."""
+    asked = request.ablation
+    hook = asked.hook or session.info.hook
+    how = passes.How(layers=chosen.layers, hook=hook)
+    base = passes.How(layers=chosen.layers, hook=hook, as_base=True)
+    edits = lane_edits(request, session, chosen.selected, chosen.drawn, length)
+    places = list(range(len(request.lanes)))
+    if edits is None:  # the adapter of one lane is scaled: a pass of its own
+        scaled = passes.How(layers=chosen.layers, hook=hook, scale=asked.strength)
+        parts = [([1], how, {}), ([2], scaled, {})]
+    else:
+        parts = [(places[1:], how, edits)]
+    groups = [Rows(lanes, way, change, _cache(session)) for lanes, way, change in parts]
+    return Rows(places, base, {}, _cache(session)), groups
+
+
+def _cache(session: Session) -> Any:
+    from transformers import DynamicCache
+
+    return DynamicCache(config=session.loaded.causal_lm.config)
+
+
+def _advance(
+    session: Session,
+    rows: Rows,
+    new: Int[Tensor, "all new"],
+    start: int,
+    x_base: Mapping[int, Float[Tensor, "all new d"]] | None,
+) -> Seen:
+    """Read the new tokens of some lanes on top of what their cache holds."""
+    loaded, how = session.loaded, rows.how
+    layers = tuple(sorted(how.layers))
+    names = {module: name for name, module in loaded.causal_lm.model.named_modules()}
+    hooks = [(k, session.trunk.get(names[loaded.hooked(k, how.hook)])) for k in layers]
+    before: dict[int, Tensor] = {}
+    with (
+        passes._ONE_TRACE,
+        torch.no_grad(),
+        loaded.as_base() if how.as_base else nullcontext(),
+        passes.scaled_adapter(loaded, layers, how.scale),
+        session.trunk.trace(input_ids=new[rows.lanes], past_key_values=rows.cache, use_cache=True),
+    ):
+        for layer, hook in hooks:
+            arriving = hook.output
+            before[layer] = arriving.float()
+            if rows.edits and x_base is not None:
+                after = _edited(rows, layer, before[layer], x_base[layer], start)
+                hook.output = after.to(arriving.dtype)
+        hidden = session.trunk.output.last_hidden_state.save()
+    return Seen(before, passes.head(loaded, hidden[:, -1]))
+
+
+def _edited(
+    rows: Rows,
+    layer: int,
+    x: Float[Tensor, "lanes new d"],
+    x_base: Float[Tensor, "all new d"],
+    start: int,
+) -> Float[Tensor, "lanes new d"]:
+    out = x.clone()
+    for row, place in enumerate(rows.lanes):
+        if place in rows.edits:
+            out[row] = rows.edits[place](layer, x[row], x_base[place].to(x.device), start)
+    return out

@@ -1,0 +1,127 @@
+"""The verdict of an ablation as sentences with n and interval. Pure: numbers in, markdown out."""
+
+from lib.ablation import limits
+from lib.evidence.causal import MIN_DOCUMENTS
+from lib.evidence.verdict import CausalVerdict
+from lib.metrics.intervals import Interval
+
+TREATMENTS = {
+    limits.PAIR_CLAMP: "Clamping these latents to base",
+    limits.CODE_CLAMP: "Giving these latents the activation that they have in base",
+    limits.ZERO: "Silencing these latents",
+    limits.SUBSPACE_SWAP: "Swapping in base's part along these latents",
+    limits.FULL_PATCH: "Patching base's activations in",
+    limits.STEER: "Adding these latents' directions",
+    limits.SCALE_LORA: "Scaling the adapter",
+}
+CONTROLS = {
+    limits.RANDOM_LATENTS: "random latents",
+    "gaussian": "Gaussian noise",
+    "real_difference": "differences of real activations",
+    "shuffled": "the same edits on other tokens",
+    "sign_flipped": "the edits with flipped signs",
+}
+
+
+def sentence(verdict: CausalVerdict) -> str:
+    """Effect, comparison with the full patch, comparison with the controls, and what is missing."""
+    n = f"n = {_count(verdict.documents, 'document')}, {verdict.tokens:,} predicted tokens"
+    if verdict.share is None:
+        return f"**Base and tuned predict exactly the same here: nothing to undo** ({n})."
+    parts = [_headline(verdict, verdict.share, n), _ceiling(verdict), _controls(verdict)]
+    return " ".join(part for part in [*parts, _conclusion(verdict)] if part)
+
+
+def _headline(verdict: CausalVerdict, share: Interval, n: str) -> str:
+    what = TREATMENTS.get(verdict.intervention, "The edit")
+    if share.value < 0:
+        told = (
+            f"{what} undoes nothing of the output change: it moves the predictions further from "
+            f"base by {percent(-share.value)} of it"
+        )
+        low, high = share.high, share.low
+        span = "" if low is None or high is None else f"; 95 % {percent(-low)} to {percent(-high)}"
+        return f"**{told}** ({n}{span})."
+    return f"**{what} undoes {percent(share.value)} of the output change** ({n}{_span(share)})."
+
+
+def _ceiling(verdict: CausalVerdict) -> str:
+    if verdict.ceiling is None or verdict.intervention == limits.FULL_PATCH:
+        return ""
+    reach = percent(verdict.ceiling.value)
+    told = f"Patching base's own activations in at the same places undoes {reach}"
+    over = verdict.over_ceiling
+    if over is None:
+        return f"{told}, so there is no full patch to compare with."
+    why = verdict.over_ceiling_missing
+    lacks = f"; no interval, because {why}" if why else ""
+    return f"{told}; the edit reaches {percent(over.value)} of that{_span(over)}{lacks}."
+
+
+def _controls(verdict: CausalVerdict) -> str:
+    """The strongest control, by name, and the largest p."""
+    if not verdict.controls:
+        return ""
+    best = max(verdict.controls, key=lambda c: c.percentile)
+    where = "" if best.draws == 1 or best.p is None else " at the 97.5th percentile of its draws"
+    told = f"The strongest control, {_name(best.control)}, undoes {percent(best.percentile)}{where}"
+    if verdict.p is None:
+        return f"{told}."
+    draws = sorted({c.draws for c in verdict.controls if c.p is not None})
+    each = f" of {_count(draws[0], 'draw')} each" if len(draws) == 1 else ""
+    return f"{told} (largest p over the controls{each}: {verdict.p:.2g})."
+
+
+def _conclusion(verdict: CausalVerdict) -> str:
+    if verdict.claim:
+        return (
+            "Even the lower end of the interval lies above every control: **these places carry part "
+            "of the output change, and matched edits do not undo it.**"
+        )
+    return f"**No causal claim**: {'; '.join(_reasons(verdict))}."
+
+
+def _reasons(verdict: CausalVerdict) -> list[str]:
+    """The objections in words; that no control is beaten says nothing where it could not be."""
+    kinds = {objection.kind for objection in verdict.against}
+    found = []
+    if "no_effect" in kinds:
+        found.append("the edit undoes nothing")
+    if "reaches_zero" in kinds:
+        found.append("the interval of the share reaches 0")
+    if verdict.documents == 1:
+        found.append("the interval is not defined because one document says nothing about others")
+    elif "documents" in kinds:
+        many = _count(verdict.documents, "document")
+        found.append(f"{many} are too few for an interval to rely on ({MIN_DOCUMENTS} needed)")
+    if "no_controls" in kinds:
+        found.append("no control was run")
+    found += [f"{_name(c.control)}: {c.unfair}" for c in verdict.controls if c.unfair]
+    stronger = [_name(o.control) for o in verdict.against if o.kind == "not_beaten"]
+    if stronger and verdict.documents > 1 and "no_effect" not in kinds:
+        found.append(f"the lower end of the interval is not above {_listed(stronger)}")
+    return found
+
+
+def percent(share: float) -> str:
+    """``12 %``, with one decimal below 10 % and a true minus sign; never a negative zero."""
+    shown = f"{100 * share:.1f}" if abs(share) < 0.1 else f"{100 * share:.0f}"
+    return f"{'0' if float(shown) == 0 else shown} %".replace("-", "\u2212")
+
+
+def _span(found: Interval) -> str:
+    if found.low is None or found.high is None:
+        return ""
+    return f", 95 % {percent(found.low)} to {percent(found.high)}"
+
+
+def _name(control: str) -> str:
+    return CONTROLS.get(control, control)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _listed(names: list[str]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
