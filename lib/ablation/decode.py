@@ -63,9 +63,9 @@ def write_lanes(
     started = time.monotonic()
     asked = request.ablation
     ids = session.tokens(asked)
-    _check_length(session, ids.shape[1] + request.max_new_tokens)
+    length, heat = ids.shape[1] + request.max_new_tokens, float(request.temperature)
+    _check_length(session, length)
     chosen = _choose(request, session)
-    length = ids.shape[1] + request.max_new_tokens
     base, groups = _groups(request, session, chosen, length)
     writers = [Writer(name, session) for name in request.lanes]
     new, start, first = ids.expand(len(writers), -1), 0, 0.0
@@ -76,11 +76,10 @@ def write_lanes(
         for rows in groups:
             logits[rows.lanes] = _advance(session, rows, new, start, reference.before).logits
         luck = float(np.random.default_rng([request.seed, step]).random())
+        last = step == request.max_new_tokens - 1
         for place, writer in enumerate(writers):
             if not writer.stopped:
-                writer.write(
-                    logits[place], reference.logits[place], float(request.temperature), luck
-                )
+                writer.write(logits[place], reference.logits[place], heat, luck, last)
                 tell(event="token", lane=writer.name, step=step, **asdict(writer.steps[-1]))
         first = first or time.monotonic() - started
         start += new.shape[1]

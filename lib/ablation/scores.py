@@ -46,9 +46,9 @@ class Judge:
     ) -> Scores:
         """Each run against the base run.
 
-        The terms are p (e^x - 1 - x) with x = log q/p: non-negative one by one and of second order
-        in a rounded normaliser. Each run's logits come from a product of the base's own shape, as a
-        kernel may round the rows of a larger one differently.
+        The terms are q - p - p x with x = log q/p: non-negative one by one, exactly 0 for equal
+        logits, and of second order in a rounded normaliser. Each run's logits come from a product
+        of the base's own shape, as a kernel may round the rows of a larger one differently.
 
         Raises:
             ValueError: hidden states that are not finite; names the run and the token.
@@ -60,7 +60,8 @@ class Judge:
             q = self.logits(base[rows].contiguous())
             best = q.argmax(1)
             q -= q.logsumexp(1, keepdim=True)
-            parts = [self._against(one[rows].contiguous(), q, best) for one in hidden]
+            mass = q.exp()
+            parts = [self._against(one[rows].contiguous(), q, mass, best) for one in hidden]
             kl.append(torch.stack([part[0] for part in parts]))
             agree.append(torch.stack([part[1] for part in parts]))
         return Scores(torch.cat(kl, 1), torch.cat(agree, 1))
@@ -69,6 +70,7 @@ class Judge:
         self,
         hidden: Float[Tensor, "tokens d"],
         log_q: Float[Tensor, "tokens vocab"],
+        q: Float[Tensor, "tokens vocab"],
         best: Int[Tensor, " tokens"],
     ) -> tuple[Float[Tensor, " tokens"], Bool[Tensor, " tokens"]]:
         log_p = self.logits(hidden)
@@ -76,8 +78,7 @@ class Judge:
         log_p -= log_p.logsumexp(1, keepdim=True)
         x = log_q - log_p
         p = log_p.exp_()
-        grown = torch.expm1(x.clamp(max=60))  # past the clamp p is below 1e-26
-        kl = grown.sub_(x).mul_(p).sum(1, dtype=torch.float64)
+        kl = x.mul_(p).add_(p).sub_(q).sum(1, dtype=torch.float64).neg_()
         return kl.clamp_min_(0.0), agree  # only rounding can fall below 0
 
     @torch.no_grad()

@@ -30,8 +30,9 @@ class Writer:
         base: Float[Tensor, " vocab"],
         temperature: float,
         luck: float,
+        last: bool = False,
     ) -> None:
-        """Take the next token from the lane's own prediction.
+        """Take the next token from the lane's own prediction; the last one holds no byte back.
 
         Raises:
             AblationError: the prediction is not finite.
@@ -50,7 +51,7 @@ class Writer:
         self.steps.append(
             Step(
                 id=token,
-                token=self._piece(token),
+                token=self._piece(token, last or self.stopped),
                 probability=float(own[token]),
                 base_probability=float(of_base[token]),
                 kl=kl,
@@ -58,10 +59,11 @@ class Writer:
             )
         )
 
-    def _piece(self, token: int) -> str:
+    def _piece(self, token: int, last: bool) -> str:
         """What a token adds to the text: bytes of an unfinished character wait for its last one."""
         text = self._text([*(step.id for step in self.steps), token])
-        if text.endswith("\ufffd") or not text.startswith(self._shown):
+        unfinished = text.endswith("\ufffd") and not last
+        if unfinished or not text.startswith(self._shown):
             return ""
         piece, self._shown = text[len(self._shown) :], text
         return piece

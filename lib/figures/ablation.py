@@ -1,120 +1,137 @@
-"""The figure of one live ablation. Pure: a result in, plotly out."""
+"""The picture of one ablation: the treated share against every control's draws and the ceiling."""
 
-import html
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from lib.ablation import AblationResult
-from lib.ablation.request import Condition
 from lib.figures import theme
 
+TREATED, CEILING = "treated", "full patch"
+ROW = 46
+"""Pixels a row."""
+_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x")
 
-class Look(NamedTuple):
-    """One condition on every picture of an ablation."""
+
+class Span(NamedTuple):
+    """A share of KL undone, 1 = all of it, with its 95 % interval; None ends = it has none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Strip(NamedTuple):
+    """One control: a point for each draw."""
 
     label: str
-    colour: str
-    dash: str
-    pattern: str
+    shares: tuple[float, ...]
+    percentile: float
+    """97.5th of the draws: what the treated interval has to exceed."""
+    mean: Span
 
 
-LOOKS = {
-    "tuned": Look("tuned", theme.TUNED, "solid", ""),
-    "clamped": Look("clamped", theme.DIFFERENCE, "solid", ""),
-    "control": Look("control (1 draw)", theme.NEUTRAL, "dot", "/"),
-    "ceiling": Look("full patch", theme.BASE, "dash", "x"),
-}
-"""Order of the bars, top to bottom."""
+class Evidence(NamedTuple):
+    """All that the picture shows. ``treated`` and ``ceiling`` are None where nothing can be undone."""
+
+    treated: Span | None
+    ceiling: Span | None
+    controls: Sequence[Strip] = ()
+    treatment: str = TREATED
 
 
-def conditions(result: AblationResult) -> list[Condition]:
-    """The four that are compared with base, in the order in which they are drawn."""
-    return [getattr(result, name) for name in LOOKS]
+def evidence(shown: Evidence) -> go.Figure:
+    """Treated as a line down the picture with its interval as a band; a row for every control.
 
-
-def predicted(result: AblationResult) -> list[str]:
-    """The token that the prediction made at each position is of; the last one is unseen."""
-    return [*result.tokens[1:], " (next token)"]
-
-
-def divergence_from_base(result: AblationResult) -> go.Figure:
-    """Left: mean KL to base of every condition; right: the same KL token by token.
-
-    Both axes of KL start at 0, in nats, over the scored positions. A position on the right is that
-    of the predicted token, the last one being the token after the prompt.
+    The x axis is the share of KL undone in percent: 0 = as far from base as tuned, 100 = base.
     """
-    figure = make_subplots(
-        rows=1,
-        cols=2,
-        column_widths=[0.34, 0.66],
-        horizontal_spacing=0.09,
-        subplot_titles=("mean over the prompt", "token by token"),
+    figure = go.Figure()
+    labels = [strip.label for strip in shown.controls]
+    rows = [shown.treatment, CEILING, *labels]
+    if shown.treated is not None:
+        _reference(figure, shown.treated)
+        _interval(figure, shown.treatment, shown.treated, theme.DIFFERENCE, "circle")
+    if shown.ceiling is not None:
+        _interval(figure, CEILING, shown.ceiling, theme.BASE, "line-ns-open")
+    for number, strip in enumerate(shown.controls):
+        _draws(figure, strip, _SYMBOLS[number % len(_SYMBOLS)], len(rows) - 3 - number)
+    figure.add_vline(x=0, line={"color": theme.NEUTRAL, "width": 1})
+    ticks = list(range(len(rows) - 1, -1, -1))
+    figure.update_yaxes(
+        tickvals=ticks, ticktext=rows, range=[-0.6, len(rows) - 0.4], showgrid=False, zeroline=False
     )
-    for condition in conditions(result):
-        _bar(figure, condition)
-        _line(figure, condition, predicted(result))
-    top = max(condition.kl for condition in conditions(result)) or 1.0
-    figure.update_xaxes(title="KL to base, nats per token", range=[0, 1.55 * top], col=1)
-    figure.update_yaxes(autorange="reversed", col=1)
-    figure.update_xaxes(title="predicted token (0 = first of the prompt)", col=2)
-    figure.update_yaxes(title="KL to base, nats", rangemode="tozero", col=2)
-    figure.update_annotations(font={"size": theme.LABEL_SIZE, "color": theme.NEUTRAL})
-    figure.update_layout(
+    figure.update_xaxes(
+        title="share of the output change undone, % (0 = tuned, 100 = base)", zeroline=False
+    )
+    return figure.update_layout(
         template=theme.TEMPLATE,
-        height=340,
-        bargap=0.35,
-        margin={"l": 10, "r": 10, "t": 56, "b": 10},
-        legend={"orientation": "h", "y": 1.1, "yanchor": "bottom", "x": 0.4},
-    )
-    return figure
-
-
-def _bar(figure: go.Figure, condition: Condition) -> None:
-    look = LOOKS[condition.name]
-    figure.add_bar(
-        x=[condition.kl],
-        y=[look.label],
-        orientation="h",
-        name=look.label,
+        height=60 + ROW * len(rows),
+        margin={"l": 10, "r": 20, "t": 8, "b": 10},
         showlegend=False,
-        marker={"color": look.colour, "pattern": {"shape": look.pattern}},
-        text=[bar_words(condition)],
-        textposition="outside",
-        cliponaxis=False,
-        hovertemplate="%{y}: %{x:.4g} nats<extra></extra>",
-        row=1,
-        col=1,
+        hovermode="closest",
+        uirevision="ablation",
+    ).update_traces(y0=len(rows) - 1, selector={"name": shown.treatment}).update_traces(
+        y0=len(rows) - 2, selector={"name": CEILING}
     )
 
 
-def bar_words(condition: Condition) -> str:
-    """The number at a bar's end, and what the condition undoes."""
-    nats = f"{condition.kl:.3g} nats"
-    if condition.name == "tuned" or condition.share_reversed is None:
-        return nats
-    return f"{nats}<br>{percent(condition.share_reversed)} undone"
+def _reference(figure: go.Figure, treated: Span) -> None:
+    """The treated share through all rows, so that each draw can be held against it."""
+    figure.add_vline(x=100 * treated.value, line={"color": theme.DIFFERENCE, "width": 2})
+    if treated.low is not None and treated.high is not None:
+        figure.add_vrect(
+            x0=100 * treated.low,
+            x1=100 * treated.high,
+            fillcolor=theme.fill(theme.DIFFERENCE, 0.16),
+            line_width=0,
+            layer="below",
+        )
 
 
-def percent(share: float) -> str:
-    """``12 %``, with one decimal below 10 % and a true minus sign; never a negative zero."""
-    shown = f"{100 * share:.1f}" if abs(share) < 0.1 else f"{100 * share:.0f}"
-    return f"{'0' if float(shown) == 0 else shown} %".replace("-", "\u2212")
-
-
-def _line(figure: go.Figure, condition: Condition, tokens: list[str]) -> None:
-    look = LOOKS[condition.name]
-    scored = [(t + 1, kl) for t, kl in enumerate(condition.kl_per_token) if kl is not None]
+def _interval(figure: go.Figure, label: str, span: Span, colour: str, symbol: str) -> None:
+    ends = None
+    if span.low is not None and span.high is not None:
+        ends = {
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (span.high - span.value)],
+            "arrayminus": [100 * (span.value - span.low)],
+            "thickness": 2,
+            "width": 6,
+        }
     figure.add_scatter(
-        x=[position - 1 for position, _ in scored],
-        y=[kl for _, kl in scored],
-        mode="lines+markers" if condition.name in ("tuned", "clamped") else "lines",
-        name=look.label,
-        line={"color": look.colour, "dash": look.dash, "width": 2},
-        marker={"size": 5},
-        customdata=[html.escape(tokens[position - 1]) for position, _ in scored],
-        hovertemplate="%{customdata}: %{y:.3g} nats<extra>" + look.label + "</extra>",
-        row=1,
-        col=2,
+        x=[100 * span.value],
+        dy=0,
+        mode="markers",
+        name=label,
+        marker={"color": colour, "size": 13, "symbol": symbol, "line": {"width": 3}},
+        error_x=ends,
+        hovertemplate=f"{label}: %{{x:.3g}} %{_ends(span)}<extra></extra>",
     )
+
+
+def _draws(figure: go.Figure, strip: Strip, symbol: str, row: int) -> None:
+    """Points spread over the row in a fixed pattern: equal draws stay countable."""
+    spread = [row + 0.28 * ((7 * i) % 5 - 2) / 2 for i in range(len(strip.shares))]
+    figure.add_scatter(
+        x=[100 * share for share in strip.shares],
+        y=spread,
+        mode="markers",
+        name=strip.label,
+        marker={"color": theme.NEUTRAL, "size": 7, "opacity": 0.65, "symbol": symbol},
+        hovertemplate=f"{strip.label}: %{{x:.3g}} %<extra></extra>",
+    )
+    figure.add_scatter(
+        x=[100 * strip.percentile] * 2,
+        y=[row - 0.38, row + 0.38],
+        mode="lines",
+        name=f"{strip.label}, 97.5th percentile",
+        line={"color": theme.NEUTRAL, "width": 3},
+        hovertemplate=f"{strip.label}, 97.5th percentile of its draws: %{{x:.3g}} %<extra></extra>",
+    )
+
+
+def _ends(span: Span) -> str:
+    if span.low is None or span.high is None:
+        return ""
+    return f" (95 % {100 * span.low:.3g} to {100 * span.high:.3g})"

@@ -1,113 +1,119 @@
-"""The page of live ablations: one client for all viewers, the run button, progress, cancel."""
+"""The views of the ablation page: what each asks for, and how its answer is drawn."""
 
-from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
-from lib.ablation import AblationError, AblationRequest, AblationResult, catalogue
-from lib.ablation.catalogue import BundleInfo, Offered
-from lib.ablation.client import AblationClient, Progress
-
-_TICKET = "ablation:ticket"
-_SHOWN = "ablation:shown"
-_FAILED = "ablation:failed"
-_FOR = "ablation:for"
-"""The experiment of the last request: its failure does not concern the others."""
-_RUN = "run"
-_SHARES = {
-    "starting the model worker": 0.05,
-    "loading the model": 0.1,
-    "running: base": 0.4,
-    "running: tuned": 0.5,
-    "running: clamped": 0.6,
-    "running: ceiling": 0.75,
-    "running: control": 0.9,
-}
-"""Rough share of a run that lies behind when a stage starts."""
+from lib.ablation import AblationError, AblationRequest
+from lib.ui import (
+    ablation_choice,
+    ablation_clients,
+    ablation_controls,
+    ablation_evidence,
+    ablation_partial,
+    ablation_precomputed,
+    ablation_prompt,
+    ablation_run,
+    ablation_texts,
+)
 
 
-@st.cache_resource(show_spinner=False)
-def client() -> AblationClient:
-    """One model worker for every viewer of this dashboard."""
-    return AblationClient()
+
+def documents(experiment_id: str, row: list[Any]) -> None:
+    """Documents: the standard result at once, or a live run of these settings."""
+    request, texts = _ask(experiment_id, row, "documents")
+    if texts is not None and texts.problem:
+        st.warning(texts.problem)
+    result = ablation_run.follow("documents", experiment_id, _so_far)
+    if result is not None:
+        ablation_evidence.show(result, request)
+    elif not ablation_run.slot("documents").ticket:
+        ablation_precomputed.show(experiment_id)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _bundle(bundle: str, stamp: str) -> tuple[BundleInfo, dict[int, Offered]]:
-    info = catalogue.read_info(Path(bundle))
-    return info, {layer: catalogue.offered(Path(bundle), layer) for layer in info.layers}
-
-
-def offered(experiment_id: str) -> tuple[BundleInfo, dict[int, Offered]]:
-    """What can be clamped in one experiment; without a bundle the page says so and ends here."""
-    try:
-        bundle = catalogue.bundle_of(experiment_id)
-        return _bundle(str(bundle), catalogue.stamp(bundle))
-    except AblationError as problem:
-        st.info(f"Nothing can be clamped here: {problem}", icon=":material/science_off:")
-        st.code(
-            "python -m lib run FILE.yaml        # the experiment's file, with `keep: full`\n"
-            "git checkout precomputed/live      # the committed bundles, if they were lost",
-            language="bash",
+def prompt(experiment_id: str, row: list[Any]) -> None:
+    """One prompt: the same picture, and every token."""
+    request, _ = _ask(experiment_id, row, "prompt")
+    result = ablation_run.follow("prompt", experiment_id, _so_far)
+    if result is not None:
+        ablation_prompt.show(result)
+        ablation_evidence.show(result, request)
+    elif not ablation_run.slot("prompt").ticket:
+        st.info(
+            "Press Run. The first run starts the model, which takes about twenty seconds; later ones "
+            "take a few. Every setting is in the address, so a copied link repeats the run.",
+            icon=":material/science:",
         )
-        st.stop()
 
 
-def run_button(request: AblationRequest | None) -> None:
-    """Start a run; an address with ``run`` of the same request starts it by itself."""
-    asked = request is not None and st.query_params.get(_RUN) == request.id
-    new = asked and st.session_state.get("ablation:asked") != st.query_params.get(_RUN)
-    pressed = st.button(
-        "Run",
-        type="primary",
-        icon=":material/play_arrow:",
-        disabled=request is None,
-        width="stretch",
+def _ask(
+    experiment_id: str, row: list[Any], view: str
+) -> tuple[AblationRequest | None, ablation_texts.Texts | None]:
+    """Draw the controls of a view and its Run button; what they ask for, None if it cannot run."""
+    info, offered = ablation_clients.offered(experiment_id)
+    second = st.columns([2, 2, 1.5, 1.6, 1.6, 1.3, 1.2], vertical_alignment="bottom")
+    choice = ablation_choice.choose(
+        experiment_id, info, offered, (row[0], row[1], row[2]), (second[0], second[1])
     )
-    if request is None or not (pressed or new):
-        return
-    st.query_params[_RUN] = request.id
-    st.session_state["ablation:asked"] = request.id
-    st.session_state.pop(_FAILED, None)
-    running = st.session_state.get(_TICKET)
-    if running is not None:
-        client().cancel(running)
-    st.session_state[_TICKET] = client().submit(request)
-    st.session_state[_FOR] = request.experiment_id
+    with second[2].popover("Features", icon=":material/grain:", width="stretch"):
+        ablation_choice.pick_features(experiment_id, offered, choice)
+    texts = None
+    with second[3].popover("Texts", icon=":material/article:", width="stretch"):
+        if view == "documents":
+            texts = ablation_texts.documents(experiment_id)
+        else:
+            ablation_texts.example(experiment_id)
+    with second[4].popover("Controls", icon=":material/tune:", width="stretch"):
+        controls = ablation_controls.controls(choice, offered)
+    with second[5].popover("Run as", icon=":material/timer:", width="stretch"):
+        options = ablation_controls.options(experiment_id, info)
+    given: dict[str, Any]
+    if texts is None:
+        given = {"prompt": ablation_texts.prompt(experiment_id)}
+    else:
+        given = {
+            "documents": texts.documents,
+            "neutral": texts.neutral,
+            "prompt_limit": texts.prompt_limit,
+        }
+    ablation_choice.explain(choice)
+    request = _request(experiment_id, choice, controls, given) if _complete(choice, texts) else None
+    with second[6]:
+        ablation_run.button(view, "ablation", request, options)
+    return request, texts
 
 
-def result_of(experiment_id: str) -> AblationResult | None:
-    """Follow the running request, if there is one; then the newest result of this experiment."""
-    ticket = st.session_state.get(_TICKET)
-    if ticket is not None:
-        _collect(ticket, client().progress(ticket))
-    if st.session_state.get(_TICKET) is not None:
-        _follow(ticket)
-    elif _FAILED in st.session_state and st.session_state.get(_FOR) == experiment_id:
-        st.error(st.session_state[_FAILED], icon=":material/error:")
-    shown: AblationResult | None = st.session_state.get(_SHOWN)
-    return shown if shown and shown.request.experiment_id == experiment_id else None
+def _complete(
+    choice: ablation_choice.Choice, texts: ablation_texts.Texts | None
+) -> bool:
+    """Whether there is anything to build a request of; the page says what is missing."""
+    if not choice.layers and choice.intervention != "scale_lora":
+        st.info("Choose at least one depth.")
+        return False
+    return texts is None or not texts.problem
 
 
-def _collect(ticket: str, progress: Progress) -> None:
-    if not progress.finished:
-        return
-    del st.session_state[_TICKET]
-    if progress.phase == "done":
-        st.session_state[_SHOWN] = progress.result
-    elif progress.phase == "failed":
-        st.session_state[_FAILED] = progress.message
+def _request(
+    experiment_id: str,
+    choice: ablation_choice.Choice,
+    controls: ablation_controls.Controls,
+    given: dict[str, Any],
+) -> AblationRequest | None:
+    try:
+        return AblationRequest(
+            experiment_id=experiment_id, **choice._asdict(), **controls._asdict(), **given
+        )
+    except AblationError as problem:
+        st.warning(f"This cannot be run: {problem}")
+        return None
 
 
-@st.fragment(run_every=0.4)
-def _follow(ticket: str) -> None:
-    """Only this part reruns while the model works; the rest of the page stays usable."""
-    progress = client().progress(ticket)
-    if progress.finished:
-        st.rerun()
-    bar, stop = st.columns([6, 1], vertical_alignment="center")
-    words = f"{progress.words} · {progress.seconds:.0f} s"
-    if "loading" in words or "starting" in words:
-        words += " (about 10 s, once)"
-    bar.progress(_SHARES.get(progress.words, 0.0), text=words)
-    stop.button("Cancel", on_click=client().cancel, args=(ticket,), icon=":material/stop:")
+def _so_far(request: AblationRequest, events: list[dict[str, Any]]) -> None:
+    """Draw what is finished of a run that is still under way."""
+    found = ablation_partial.partial(request, events)
+    if found is not None:
+        ablation_evidence.show(found)
+
+
+def definitions(view: str) -> str:
+    return ""

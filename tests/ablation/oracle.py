@@ -2,6 +2,7 @@
 
 import torch
 
+from lib.metrics.divergence import kl_per_token
 from tests.ablation.bundles import PROMPT, SKIP
 
 
@@ -93,3 +94,36 @@ def _projection(rows):
         if left.norm() > 1e-3 * row.norm():
             p = p + torch.outer(left, left) / left.square().sum()
     return p
+
+
+def ceiling_by_hooks(session, layers, text):
+    """KL per scored token with base activations patched in at these depths, and without."""
+    loaded, base = session.loaded, {}
+    ids = prompt_ids(loaded, text)
+
+    def keep(layer):
+        return lambda module, args, output: base.update({layer: output.clone()})
+
+    def patch(layer):
+        def hook(module, args, output):
+            output = output.clone()
+            output[:, SKIP:] = base[layer][:, SKIP:]
+            return output
+
+        return hook
+
+    def logits(make):
+        handles = [
+            loaded.hooked(k, session.info.hook).register_forward_hook(make(k)) for k in layers
+        ]
+        with torch.no_grad():
+            made = loaded.model(ids).logits[0, SKIP:]
+        for handle in handles:
+            handle.remove()
+        return made
+
+    with loaded.model.disable_adapter():
+        reference = logits(keep)
+    with torch.no_grad():
+        tuned = loaded.model(ids).logits[0, SKIP:]
+    return kl_per_token(logits(patch), reference), kl_per_token(tuned, reference)

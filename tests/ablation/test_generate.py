@@ -202,11 +202,11 @@ def forced(session, monkeypatch, tokens, lane=None):
     """Make lanes choose these tokens, whatever the model predicts."""
     chosen = Writer.write
 
-    def write(self, logits, base, temperature, luck):
+    def write(self, logits, base, temperature, luck, last):
         if lane in (None, self.name):
             logits = torch.full_like(logits, -50.0)
             logits[tokens[min(len(self.steps), len(tokens) - 1)]] = 50.0
-        chosen(self, logits, base, temperature, luck)
+        chosen(self, logits, base, temperature, luck, last)
 
     monkeypatch.setattr(Writer, "write", write)
 
@@ -302,12 +302,17 @@ def test_request_and_result_survive_json(session):
         ),
         ({"picked": ((1, 4),)}, r"latents \[4\] at layer 1"),
         ({"layers": (0, 9)}, r"depth \[9\]"),
-        ({"intervention": "steer", "strength": 1e30}, "clamped run gives no number after 0 new"),
     ],
 )
 def test_requests_that_cannot_run_say_why(session, fields, message):
     with pytest.raises(AblationError, match=message):
         generate(ask(**fields), session)
+
+
+def test_a_prediction_that_is_no_number_is_refused(session):
+    good, bad = torch.zeros(258), torch.full((258,), torch.nan)
+    with pytest.raises(AblationError, match="clamped run gives no number after 0 new tokens"):
+        Writer("clamped", session).write(bad, good, 0.0, 0.5)
 
 
 def test_the_request_needs_no_torch():

@@ -1,6 +1,5 @@
 """Live ablation: a clamp against a plain forward pass, batched draws against one by one."""
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,7 +27,8 @@ from tests.benchmarks.report import Options, Section, table
 PROMPT = (
     "You have power over your mind, not over outside events. Realise this, and you will find "
     "strength. What stands in the way becomes the way, and a person who keeps that near at hand "
-    "needs little else. Begin each day by telling yourself: today I shall meet with interference."
+    "needs little else. Begin each day by telling yourself: today I shall meet with interference, "
+    "ingratitude, insolence and ill will, and none of them can harm me."
 )
 TOKENS, DRAWS = 64, 20
 
@@ -59,11 +59,11 @@ def _section(session: Session, options: Options) -> Section:
         top=4 if options.quick else 32,
     )
     plain, clamped, hooked = passes = _clamp(session, request, repeats)
-    whole = _timed(session, lambda: run(replace(request, controls=()), session), repeats)
+    (whole,) = _timed(session, (lambda: run(replace(request, controls=()), session),), repeats)
     depths = [session.info.layers, session.info.layers[-1:], session.info.layers[-2:-1]]
     rows, ratios = [], []
     for layers in depths:
-        found = _draws(session, replace(request, layers=layers), 1)
+        found = _draws(session, replace(request, layers=layers), 1 if options.quick else 3)
         tokens = request.draws * (len(ids) + 1)
         ratios.append(found[0] / found[2])
         cells = [*(f"{s:.2f}" for s in found), f"{tokens / found[2]:,.0f}", f"{ratios[-1]:.1f}"]
@@ -84,7 +84,7 @@ def _section(session: Session, options: Options) -> Section:
     return Section("Live ablation", claim, [table(["pass", "s"], timings), table(head, rows)])
 
 
-def _clamp(session: Session, request: AblationRequest, repeats: int) -> tuple[float, float, float]:
+def _clamp(session: Session, request: AblationRequest, repeats: int) -> tuple[float, ...]:
     """Seconds of a plain pass with logits, of a traced clamp, and of one in raw hooks."""
     loaded, skip = session.loaded, request.skip_first
     plan, _, _ = prepare(request, session, lambda *stage: None)
@@ -122,11 +122,10 @@ def _clamp(session: Session, request: AblationRequest, repeats: int) -> tuple[fl
     plain()
     gap = float((traced() - hooked()).abs().max())
     assert gap < 1e-3, f"traced and raw hooks differ by {gap}"
-    plain_s, traced_s, hooked_s = (_timed(session, f, repeats) for f in (plain, traced, hooked))
-    return plain_s, traced_s, hooked_s
+    return _timed(session, (plain, traced, hooked), repeats)
 
 
-def _draws(session: Session, request: AblationRequest, repeats: int) -> tuple[float, float, float]:
+def _draws(session: Session, request: AblationRequest, rounds: int) -> tuple[float, ...]:
     """Seconds of all draws of random latents: whole passes, a draw a pass, batched."""
     plan, _, _ = prepare(request, session, lambda *stage: None)
     treated = treat(plan)[1]
@@ -144,8 +143,7 @@ def _draws(session: Session, request: AblationRequest, repeats: int) -> tuple[fl
 
     for a, b, c in zip(whole(), single(), batched(), strict=True):
         assert max(a, b, c) - min(a, b, c) < 1e-4, (a, b, c)
-    times = [_timed(session, f, repeats) for f in (whole, single, batched)]
-    return times[0], times[1], times[2]
+    return _timed(session, (whole, single, batched), rounds)
 
 
 def _whole_passes(plan: Plan, treated: Edits) -> list[float]:
@@ -176,13 +174,19 @@ def _resized(plan: Plan, drawn: LayerSet, treated: Tensor) -> Callable[[Tensor],
     return change
 
 
-def _timed(session: Session, work: Callable[[], object], repeats: int) -> float:
-    """Median wall time; everything has run once before, so warm."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        if session.loaded.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+def _timed(
+    session: Session, works: tuple[Callable[[], object], ...], rounds: int
+) -> tuple[float, ...]:
+    """Least wall time of each, in turns, so that other work on the machine hits them alike.
+
+    Everything has run once before, so warm.
+    """
+    best = [float("inf")] * len(works)
+    for _ in range(rounds):
+        for i, work in enumerate(works):
+            began = time.perf_counter()
+            work()
+            if session.loaded.device.type == "cuda":
+                torch.cuda.synchronize()
+            best[i] = min(best[i], time.perf_counter() - began)
+    return tuple(best)

@@ -1,0 +1,181 @@
+"""What an ablation says: one picture, one sentence, the tables under it, the dose-response."""
+
+import polars as pl
+import streamlit as st
+
+from lib.ablation import AblationRequest, AblationResult, limits
+from lib.evidence import causal
+from lib.evidence.levels import shares_of
+from lib.evidence.verdict import CausalVerdict
+from lib.evidence.wording import CONTROLS, sentence
+from lib.figures.ablation import Evidence, Span, Strip, evidence
+from lib.figures.ablation_dose import Dose, dose_response
+from lib.metrics.intervals import DRAWS, Interval
+from lib.ui import ablation_tables, cache, tables
+
+RESAMPLES_RUNNING = 300
+"""While draws still come in; the finished result gets all of them."""
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _judged(key: str, _result: AblationResult, resamples: int) -> CausalVerdict:
+    return causal.judge(_result, resamples=resamples)
+
+
+def judged(result: AblationResult) -> CausalVerdict:
+    """The verdict, computed once per result and number of draws.
+
+    Raises:
+        ValueError: as ``causal.judge``.
+    """
+    resamples = DRAWS if result.seconds else RESAMPLES_RUNNING
+    return _judged(f"{result.request.id}:{len(result.controls)}", result, resamples)
+
+
+def words(verdict: CausalVerdict) -> str:
+    """The sentence, with the word that the Features page uses for a latent."""
+    return sentence(verdict).replace("latents", "features").replace("latent", "feature")
+
+
+def show(result: AblationResult, asked: AblationRequest | None = None) -> None:
+    """The whole result; ``asked`` is what the controls say now, None while it still runs."""
+    try:
+        verdict = judged(result)
+    except ValueError as problem:
+        st.warning(f"This run supports no verdict: {problem}")
+        return
+    if result.seconds and result.request != asked:
+        st.caption(
+            ":material/history: This result belongs to other settings than the controls above. "
+            "Press Run for these."
+        )
+    st.plotly_chart(
+        evidence(picture(verdict)), config={"displaylogo": False}, key=_key(result, "evidence")
+    )
+    if not result.seconds:
+        st.caption(f"So far: {len(result.controls)} control draws of those asked for.")
+        return
+    st.markdown(words(verdict))
+    st.caption(harm(result))
+    _tables(result, verdict)
+    _doses(result)
+    st.caption(seen(result))
+    seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result.seconds)
+    st.caption(
+        f"Run `{result.request.id}` on {result.device}, seed of the draws {result.request.seed}; "
+        f"seconds: {seconds}."
+    )
+
+
+def picture(verdict: CausalVerdict) -> Evidence:
+    """The verdict's numbers, as the figure takes them."""
+    strips = [
+        Strip(CONTROLS[one.control], one.shares, one.percentile, _span(one.mean))
+        for one in verdict.controls
+    ]
+    treated, ceiling = verdict.share, verdict.ceiling
+    return Evidence(
+        None if treated is None else _span(treated),
+        None if ceiling is None else _span(ceiling),
+        strips,
+    )
+
+
+def _span(found: Interval) -> Span:
+    return Span(found.value, found.low, found.high)
+
+
+def _key(result: AblationResult, part: str) -> str:
+    return f"ablation:{part}:{result.request.id}"
+
+
+def harm(result: AblationResult) -> str:
+    """Agreement with base, and what the edit does to neutral text."""
+    before, after = result.tuned.agreement, result.treated.agreement
+    told = f"Top token as base's on {before:.0%} of tokens before, {after:.0%} after the edit. "
+    tuned, treated = result.tuned.neutral_nll, result.treated.neutral_nll
+    if tuned is None or treated is None:
+        return told + "No neutral text was read, so the damage is not measured."
+    return (
+        f"{told}Damage on neutral text: {treated - tuned:+.3f} nats per token "
+        f"({tuned:.3f} before, {treated:.3f} after the edit, {result.base.neutral_nll:.3f} in base)."
+    ).replace("-", "\u2212")
+
+
+def seen(result: AblationResult) -> str:
+    """How much of the change these dictionaries see at all: a clamp cannot undo the rest."""
+    layers = [chosen.layer for chosen in result.selected if chosen.latents]
+    if not layers:
+        return ""
+    rows = cache.dictionaries(result.request.experiment_id).filter(
+        pl.col("kind") == "crosscoder",
+        pl.col("layer").is_in(layers),
+        pl.col("fve_difference").is_not_null(),
+    )
+    told = [f"{row['fve_difference']:.0%} at layer {row['layer']}" for row in rows.to_dicts()]
+    if not told:
+        return "How much of the difference these crosscoders explain was not measured."
+    return (
+        f"Of the variance of tuned - base these crosscoders explain {', '.join(told)} (held-out "
+        "text). A clamp cannot undo what they do not see."
+    )
+
+
+_PERCENT = "%.1f"
+_OUTCOMES = {
+    "run": ("run", None), "draws": ("draws", "%d"), "share": ("undone, %", _PERCENT),
+    "share_low": ("95 % from", _PERCENT), "share_high": ("to", _PERCENT),
+    "percentile": ("97.5th of draws, %", _PERCENT), "p": ("p", "%.2g"), "beaten": ("beaten", None),
+    "agreement": ("agrees with base, %", _PERCENT), "nll": ("neutral NLL, nats", "%.3f"),
+    "kl": ("KL to base, nats", "%.4f"),
+}  # fmt: skip
+_EDITS = {
+    "run": ("run", None), "layer": ("layer", "%d"), "norm": ("edit norm", "%.3g"),
+    "relative": ("of the difference, %", "%.0f"), "removed": ("difference removed, %", _PERCENT),
+    "fires": ("tokens reached, %", "%.0f"),
+}  # fmt: skip
+_HELPS = {
+    "share": "1 - KL after / KL before; a control's is the mean of its draws",
+    "p": "One-sided rank: (1 + draws at least as large as treated) / (draws + 1)",
+    "beaten": "Lower end of the treated interval above the 97.5th percentile of the draws",
+    "nll": "Mean negative log-likelihood of neutral text: higher = more damage",
+    "norm": "Mean over tokens, in units of the activation; of controls the mean of the draws",
+    "relative": "Edit norm over the norm of tuned - base",
+    "removed": "Share of the squared difference to base that is gone after the edit",
+    "fires": "Tokens on which at least one of the features fires",
+}
+
+
+def _tables(result: AblationResult, verdict: CausalVerdict) -> None:
+    tables.show(
+        ablation_tables.outcomes(result, verdict), _OUTCOMES, name="ablation_outcomes", helps=_HELPS
+    )
+    st.markdown("**How large the edits were, and what they removed**")
+    tables.show(ablation_tables.edits(result), _EDITS, name="ablation_edits", helps=_HELPS)
+
+
+def _doses(result: AblationResult) -> None:
+    panels = doses(result)
+    if panels:
+        st.markdown("**Dose and response**")
+        st.plotly_chart(
+            dose_response(panels), config={"displayModeBar": False}, key=_key(result, "dose")
+        )
+
+
+def doses(result: AblationResult) -> list[tuple[str, list[Dose]]]:
+    """Panels of the dose-response, each point with its interval over documents."""
+    if not result.dose or result.tuned.kl == 0:
+        return []
+    shares = shares_of(result, DRAWS, 0)
+    n = len(result.request.dose_strengths)
+    title = {limits.STEER: "activation added", limits.SCALE_LORA: "factor on the adapter"}.get(
+        result.request.intervention, "strength"
+    )
+    panels = []
+    for name, points in ((title, result.dose[:n]), ("features per depth", result.dose[n:])):
+        amounts = [point.strength if name == title else point.top for point in points]
+        spans = [_span(shares.interval(shares.of(point.condition))) for point in points]
+        if points:
+            panels.append((name, [Dose(*pair) for pair in zip(amounts, spans, strict=True)]))
+    return panels

@@ -1,0 +1,163 @@
+"""Starting a run, following it while it works, and keeping its answer: one slot for each view."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from lib.ablation import AblationError
+from lib.ablation.client import AblationClient, Progress
+from lib.ablation.kinds import Request, result_from
+from lib.ui import ablation_clients
+from lib.ui.ablation_controls import Options
+from lib.ui.links import quoted
+
+RUN = "run"
+POLL = 0.5
+"""Seconds between two looks at a running request."""
+Draw = Callable[[Any, list[dict[str, Any]]], None]
+"""(request, what its run has told so far) -> drawn."""
+
+
+@dataclass
+class Slot:
+    """What one view of this session has asked for last, and what came back."""
+
+    ticket: str = ""
+    """Empty = nothing under way."""
+    device: str = ""
+    experiment_id: str = ""
+    asked: str = ""
+    """The ``run`` of the address that was acted on."""
+    request: Any = None
+    """That of the ticket."""
+    result: Any = None
+    failed: str = ""
+    note: str = ""
+
+
+def slot(view: str) -> Slot:
+    return st.session_state.setdefault(f"ablation:slot:{view}", Slot())
+
+
+def button(view: str, kind: str, request: Request | None, options: Options) -> None:
+    """Start a run; an address with ``run`` of the same request starts or fetches it by itself."""
+    at = slot(view)
+    pressed = st.button(
+        "Run",
+        type="primary",
+        icon=":material/play_arrow:",
+        disabled=request is None or not options.ready,
+        width="stretch",
+        key=f"ablation:run:{view}",
+    )
+    linked = st.query_params.get(RUN, "")
+    if at.ticket:
+        ablation_clients.client(at.device).choose(at.ticket, options.if_gone)
+    if request is not None and options.ready and (
+        pressed or (linked == request.id and at.asked != linked)
+    ):
+        start(view, request, options)
+    elif linked and at.asked != linked:
+        at.asked = linked
+        _open_stored(at, kind, linked)
+
+
+def start(view: str, request: Request, options: Options) -> None:
+    """Submit; a run of this view that is under way is cancelled first."""
+    at = slot(view)
+    client = ablation_clients.client(options.device)
+    if at.ticket:
+        ablation_clients.client(at.device).cancel(at.ticket)
+    at.failed = at.note = at.ticket = ""
+    at.asked = st.query_params[RUN] = request.id
+    at.experiment_id, at.device = request.experiment_id, options.device
+    at.request = request
+    try:
+        at.ticket = client.submit(
+            request, viewer=_viewer(), timeout=options.timeout, if_gone=options.if_gone
+        )
+    except AblationError as problem:
+        at.failed = str(problem)
+
+
+def follow(view: str, experiment_id: str, draw: Draw | None = None) -> Any | None:
+    """Show where the request stands; the newest result of this experiment, if there is one.
+
+    Args:
+        draw: shows what has been told so far, while the request runs.
+    """
+    at = slot(view)
+    if at.ticket:
+        _collect(at, ablation_clients.client(at.device).progress(at.ticket))
+    here = at.experiment_id == experiment_id
+    if at.ticket and here:
+        _watch(view, at.ticket, draw)
+        if draw is not None:
+            return None
+    elif at.failed and here:
+        st.error(at.failed, icon=":material/error:")
+    if at.note and here:
+        st.caption(f":material/info: {at.note}")
+    return at.result if at.result is not None and here else None
+
+
+def _collect(at: Slot, progress: Progress) -> None:
+    if not progress.finished:
+        return
+    at.ticket = ""
+    if progress.phase == "done":
+        at.result = progress.result
+        stored = "Answered from the stored runs: this request had been run before."
+        at.note = progress.replay.words if progress.replay else stored if progress.stored else ""
+        at.note = " ".join(part for part in (at.note, progress.note) if part)
+    elif progress.phase == "failed":
+        at.failed = progress.message
+    else:
+        at.note = "The run was cancelled."
+
+
+@st.fragment(run_every=POLL)
+def _watch(view: str, ticket: str, draw: Draw | None) -> None:
+    """Only this part reruns while the model works; the rest of the page stays usable."""
+    client = ablation_clients.client(slot(view).device)
+    progress = client.progress(ticket)
+    if progress.finished:
+        st.rerun()
+    _bar(client, ticket, progress)
+    if draw is not None:
+        draw(slot(view).request, client.events(ticket))
+
+
+def _bar(client: AblationClient, ticket: str, progress: Progress) -> None:
+    bar, stop = st.columns([6, 1], vertical_alignment="center")
+    share = progress.done / progress.total if progress.done and progress.total else 0.0
+    left = "" if progress.remaining is None else f" · {progress.eta} left"
+    bar.progress(min(share, 1.0), text=f"{progress.words} · {progress.seconds:.0f} s{left}")
+    stop.button(
+        "Cancel", on_click=client.cancel, args=(ticket,), icon=":material/stop:", width="stretch"
+    )
+
+
+def _open_stored(at: Slot, kind: str, run: str) -> None:
+    """The result that a link names, whatever the controls say."""
+    record = ablation_clients.client(at.device).results.newest(run)
+    if record is None or record.about.key.kind != kind:
+        st.warning(
+            f"The address names the run {quoted(run, 40)}, which is not among the stored runs here. "
+            "Press Run for the settings above."
+        )
+        return
+    try:
+        at.result = result_from(kind, record.result)
+    except (KeyError, TypeError, ValueError) as problem:
+        st.warning(f"The stored run {quoted(run, 40)} is of another version ({problem!r}).")
+        return
+    at.experiment_id, at.failed, at.note = record.about.experiment_id, "", ""
+
+
+def _viewer() -> str:
+    """Who asks: this browser session."""
+    return st.session_state.setdefault("ablation:viewer", secrets.token_hex(8))
