@@ -2,7 +2,14 @@
 
 import streamlit as st
 
-from lib.ui import ablation, ablation_generate, ablation_meaning, ablation_stored, frame
+from lib.ui import (
+    ablation,
+    ablation_generate,
+    ablation_meaning,
+    ablation_run,
+    ablation_stored,
+    frame,
+)
 
 VIEWS = {
     "documents": "Documents",
@@ -25,6 +32,7 @@ with tabs:
     )  # fmt: skip
 with link:
     frame.copy_link()
+ablation_run.entered(view)
 row = st.columns([3, 2.1, 3.2, 2], gap="medium")
 with row[0]:
     experiment_id = frame.pick_experiment()
@@ -37,7 +45,7 @@ elif view == "generate":
 elif view == "shared":
     ablation_meaning.show(experiment_id, row[1:])
 else:
-    ablation_stored.show()
+    ablation_stored.show(experiment_id)
 
 frame.definitions(ablation.definitions(view))
 frame.provenance(experiment_id)

@@ -22,6 +22,7 @@ frame.definitions(
             "Support of a label",
             "Training seeds",
             "Null controls",
+            "Causal claim",
             "Rank correlation",
             "Reconstruction ratio",
             "Peak ratio",

@@ -303,15 +303,47 @@ def test_a_wrong_address_is_explained(server, tab):
     assert "<script>alert(1)</script>" in view.words, "the warning quotes it as text"
 
 
+LIVE = "ablation?view=prompt&prompt=Wait,+or+walk+around+it,+and+keep+what+is+yours."
+
+
+@pytest.mark.parametrize("view", ["documents", "prompt", "generate", "shared", "stored"])
+def test_a_view_of_the_ablation_page_is_clean(server, tab, view):
+    shown = tab().open(f"{server.url}/ablation?view={view}")
+    for width in (1280, 1024):
+        shown.page.set_viewport_size({"width": width, "height": 800})
+        shown.settle()
+        assert shown.overflow() == []
+    assert shown.exceptions == []
+    assert shown.complaints == []
+    assert shown.strangers == []
+
+
 @pytest.mark.model
 def test_a_live_ablation_gives_a_verdict(server, tab):
-    view = tab().open(f"{server.url}/ablation")
+    view = tab().open(f"{server.url}/{LIVE}&draws=2")
     start = time.monotonic()
-    view.page.get_by_role("button", name="Run").click()
-    verdict = view.page.get_by_text(re.compile(r"undoes .*%.* of the output change")).first
+    view.page.get_by_role("button", name="Run", exact=True).click()
+    verdict = view.page.get_by_text(re.compile(r"undoes .* of the output change")).first
     verdict.wait_for(timeout=RUN_SECONDS * 1000)
     assert time.monotonic() - start < RUN_SECONDS
     view.settle()
-    assert "nats per token" in view.words
+    assert "predicted tokens" in view.words
+    assert view.exceptions == []
+    assert view.complaints == []
+    again = tab().open(view.page.url)
+    again.page.get_by_text(re.compile(r"undoes .* of the output change")).first.wait_for(
+        timeout=RUN_SECONDS * 1000
+    )
+    assert again.exceptions == []
+
+
+@pytest.mark.model
+def test_a_live_ablation_can_be_cancelled_and_keeps_its_prompt(server, tab):
+    view = tab().open(f"{server.url}/{LIVE}&draws=900")
+    view.page.get_by_role("button", name="Run", exact=True).click()
+    view.page.get_by_role("button", name="Cancel", exact=True).click(timeout=30_000)
+    view.page.get_by_text("The run was cancelled.").wait_for(timeout=RUN_SECONDS * 1000)
+    box = view.page.get_by_role("textbox", name=re.compile("^Prompt"))
+    assert box.input_value() == "Wait, or walk around it, and keep what is yours."
     assert view.exceptions == []
     assert view.complaints == []

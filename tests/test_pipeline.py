@@ -16,7 +16,11 @@ from tests.tiny import write_config
 pytestmark = pytest.mark.slow
 
 RUN = [sys.executable, "-m", "lib", "run"]
-VOLATILE = {"experiment": "created_at, train_seconds", "dictionary": "seconds"}
+VOLATILE = {
+    "experiment": "created_at, train_seconds",
+    "dictionary": "seconds",
+    "causal_run": "seconds",
+}
 
 
 def _environment(work: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from lib.store import write
+from lib.store import causal, write
 from lib.store.read import StoreMissing, StoreOutdated, open_store
 
 
@@ -39,11 +39,11 @@ def _kl(folder: Path) -> dict[str, float]:
 
 
 def test_publishing_one_experiment_keeps_the_others_and_replaces_itself(tmp_path: Path):
-    write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
-    write.publish({"b": _part(tmp_path, "b", 0.2, "k2")}, tmp_path)
-    write.publish({"a": _part(tmp_path, "a", 0.3, "k3")}, tmp_path)
+    write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
+    write.publish({"b": [_part(tmp_path, "b", 0.2, "k2")]}, tmp_path)
+    write.publish({"a": [_part(tmp_path, "a", 0.3, "k3")]}, tmp_path)
     assert _kl(tmp_path) == {"a": 0.3, "b": 0.2}
-    assert write.published_parts(tmp_path) == {"a": "k3", "b": "k2"}
+    assert write.published_parts(tmp_path) == {"a": ["k3"], "b": ["k2"]}
     with duckdb.connect(str(tmp_path / "store.duckdb"), read_only=True) as db:
         assert db.execute("SELECT count(*) FROM document").fetchone() == (1,)  # shared, not doubled
 
@@ -53,16 +53,16 @@ def test_the_store_id_is_about_content_not_about_order(tmp_path: Path):
     for order in (("a", "b"), ("b", "a")):
         out = tmp_path / "".join(order)
         for name in order:
-            write.publish({name: _part(out / name, name, 0.1, f"k-{name}")}, out)
+            write.publish({name: [_part(out / name, name, 0.1, f"k-{name}")]}, out)
         with duckdb.connect(str(out / "store.duckdb"), read_only=True) as db:
             ids.append(db.execute("SELECT store_id FROM meta").fetchone())
     assert ids[0] == ids[1]
 
 
 def test_an_open_reader_keeps_its_store_while_a_new_one_is_published(tmp_path: Path):
-    write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
+    write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
     reader = open_store(tmp_path / "store.duckdb")
-    write.publish({"a": _part(tmp_path, "a", 0.9, "k2")}, tmp_path)
+    write.publish({"a": [_part(tmp_path, "a", 0.9, "k2")]}, tmp_path)
     with reader.cursor() as cursor:
         assert cursor.sql("SELECT kl FROM output_metric").fetchall() == [(0.1,)]
     assert _kl(tmp_path) == {"a": 0.9}
@@ -70,7 +70,7 @@ def test_an_open_reader_keeps_its_store_while_a_new_one_is_published(tmp_path: P
 
 def test_a_published_store_holds_no_free_blocks(tmp_path: Path):
     for number in range(4):
-        write.publish({f"e{number}": _part(tmp_path, f"e{number}", 0.1, f"k{number}")}, tmp_path)
+        write.publish({f"e{number}": [_part(tmp_path, f"e{number}", 0.1, f"k{number}")]}, tmp_path)
     with duckdb.connect(str(tmp_path / "store.duckdb"), read_only=True) as db:
         size = db.sql("SELECT free_blocks, total_blocks FROM pragma_database_size()").fetchall()
         assert size[0][0] == 0 and size[0][1] > 0
@@ -82,13 +82,29 @@ def test_a_published_store_holds_no_free_blocks(tmp_path: Path):
 
 
 def test_a_store_of_another_schema_version_is_refused_and_not_carried_over(tmp_path: Path):
-    write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
+    write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
     with duckdb.connect(str(tmp_path / "store.duckdb")) as db:
         db.execute("UPDATE meta SET schema_version = 0")
     with pytest.raises(StoreOutdated, match="python -m lib run"):
         open_store(tmp_path / "store.duckdb")
-    write.publish({"b": _part(tmp_path, "b", 0.2, "k2")}, tmp_path)
+    write.publish({"b": [_part(tmp_path, "b", 0.2, "k2")]}, tmp_path)
     assert _kl(tmp_path) == {"b": 0.2}
+
+
+def test_a_store_from_before_the_standard_ablation_is_read_and_carried_over(tmp_path: Path):
+    file = tmp_path / "store.duckdb"
+    write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
+    with duckdb.connect(str(file)) as db:
+        db.execute("DROP TABLE causal_run; DROP TABLE causal; DROP TABLE causal_draw")
+        db.execute("UPDATE meta SET schema_version = 3")
+    old = open_store(file)
+    assert causal.runs(old).is_empty() and causal.runs(old).schema == causal.RUNS
+    assert causal.result(old, "a") is None
+    assert write.published_parts(tmp_path) == {}
+    write.publish({"b": [_part(tmp_path, "b", 0.2, "k2")]}, tmp_path)
+    assert _kl(tmp_path) == {"a": 0.1, "b": 0.2}
+    assert write.published_parts(tmp_path) == {"a": ["k1"], "b": ["k2"]}
+    assert causal.runs(open_store(file)).is_empty()
 
 
 def test_a_missing_store_says_how_to_make_one(tmp_path: Path):
@@ -97,20 +113,20 @@ def test_a_missing_store_says_how_to_make_one(tmp_path: Path):
 
 
 def test_a_part_for_an_unknown_table_is_refused_and_the_old_store_stays(tmp_path: Path):
-    write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
+    write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
     bad = _part(tmp_path, "b", 0.2, "k2")
     pl.DataFrame({"x": [1]}).write_parquet(bad / "surprise.parquet")
     with pytest.raises(ValueError, match="no table 'surprise'"):
-        write.publish({"b": bad}, tmp_path)
+        write.publish({"b": [bad]}, tmp_path)
     assert _kl(tmp_path) == {"a": 0.1}
     assert list(tmp_path.glob("*.building-*")) == []
 
 
 def test_a_corpus_that_changed_under_its_name_is_refused(tmp_path: Path):
-    write.publish({"a": _part(tmp_path, "a", 0.1, "k1")}, tmp_path)
+    write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
     part = _part(tmp_path, "b", 0.2, "k2")
     document = pl.read_parquet(part / "document.parquet").with_columns(sha256=pl.lit("other"))
     document.write_parquet(part / "document.parquet")
     with pytest.raises(ValueError, match="another text"):
-        write.publish({"b": part}, tmp_path)
+        write.publish({"b": [part]}, tmp_path)
     assert _kl(tmp_path) == {"a": 0.1}

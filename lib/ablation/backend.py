@@ -8,10 +8,12 @@ import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from lib.ablation import remote
+from lib.ablation import limits, remote
 
 BF16_CAPABILITY = 8.0
 """CUDA compute capability from which bf16 is native (Ampere)."""
@@ -32,6 +34,9 @@ class Need(NamedTuple):
     """fp32 | bf16"""
     adapter_repo: str = ""
     """Public hub name of the adapter, if it has one; empty = it exists on this machine only."""
+    kind: str = "ablation"
+    """Of ``kinds.KINDS``."""
+    intervention: str = limits.PAIR_CLAMP
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,11 @@ class Backend:
     def remote(self) -> bool:
         return self.device is None
 
+    def place(self, precision: str = "fp32") -> str:
+        """What a client of ``AblationClient(devices=(this,))`` runs on; read by ``places.place``."""
+        device = self.name if self.device is None else self.device
+        return device if self.remote or precision == "fp32" else f"{device}/{precision}"
+
     def refusal(self, need: Need) -> str:
         """Why it cannot serve this, with the next step; empty = it can."""
         if self.why_not:
@@ -60,7 +70,8 @@ class Backend:
         if need.precision not in self.precisions:
             return f"{self.title} has no {need.precision}: choose {' or '.join(self.precisions)}"
         if self.remote:
-            return remote.refusal(need.base_model, need.adapter_repo)
+            unserved = remote.unserved(need.kind, need.intervention)
+            return unserved or remote.refusal(need.base_model, need.adapter_repo)
         wanted = _ROOM * (need.n_parameters or 0) * _BYTES[need.precision]
         if self.memory is not None and wanted > self.memory:
             return (
@@ -77,6 +88,14 @@ def available() -> tuple[Backend, ...]:
         "ndif", "NDIF, a remote service", None, ("fp32", "bf16"), why_not=remote.closed()
     )
     return (cpu, *_gpus(), ndif)
+
+
+@cache
+def default_device() -> str:
+    """What a worker takes that is told no device: ``cuda`` or ``cpu``, as far as can be said
+    without torch: a GPU is there and torch is no build for the CPU only."""
+    built = metadata.version("torch").partition("+")[2]
+    return "cuda" if built != "cpu" and any(gpu.precisions for gpu in _gpus()) else "cpu"
 
 
 def serving(need: Need) -> tuple[Backend, ...]:

@@ -15,6 +15,7 @@ from lib.ablation.jobs import FINISHED, IfGone, Phase, Progress, Run
 from lib.ablation.kinds import Request, kind_of, request_from
 from lib.ablation.lane import devices_asked
 from lib.ablation.limits import AblationError
+from lib.ablation.places import kinds
 from lib.ablation.process import COMMAND
 from lib.ablation.results import Key, ResultStore
 from lib.ablation.tickets import Ticket, Tickets
@@ -50,11 +51,12 @@ class AblationClient:
         grace: float = GRACE,
         absent: float = ABSENT,
     ) -> None:
-        """``devices``: one worker each, as torch names them, a None chooses for itself; without,
-        those that the environment names (``INSIDEOUT_DEVICES=cuda:0,cuda:1``), else one None."""
+        """``devices``: one worker each, as ``places.place`` reads them; without, as the environment
+        says (``INSIDEOUT_DEVICES=cuda:0,cuda:1/bf16``), else one that chooses for itself (None)."""
         self._finished = Finished(ResultStore() if results is None else results)
         self._timeout = timeout
         asked = devices_asked() if devices is None else devices
+        self._asked = tuple(asked)
         self._work = Dispatcher(tuple(command), asked, grace, self._finished.judge)
         self._lock = self._work.lock
         self._tickets = Tickets(self._lock, self._work.stop, absent)
@@ -81,7 +83,7 @@ class AblationClient:
         Raises:
             AblationError: no live bundle, no such kind, a time limit of nothing, or a full queue.
         """
-        key = _key(kind_of(request), request)
+        key = self._key(kind_of(request), request)
         with self._lock:
             run = self._tickets.latest(key)
             if run is None or not (run.joinable or run.phase == "done"):
@@ -101,7 +103,7 @@ class AblationClient:
             )
         kind = record.about.key.kind
         request = request_from(kind, record.about.request)
-        key = _key(kind, request)
+        key = self._key(kind, request, record.about.key.place)
         with self._lock:
             run = self._tickets.latest(key, replays=True)
             if run is None or not run.joinable:
@@ -191,7 +193,7 @@ class AblationClient:
             self._work.add(run)
         return ticket
 
-
-def _key(kind: str, request: Request) -> Key:
-    bundle = bundle_hash(catalogue.bundle_of(request.experiment_id))
-    return Key(kind, request.id, bundle, code_version())
+    def _key(self, kind: str, request: Request, place: str = "") -> Key:
+        bundle = bundle_hash(catalogue.bundle_of(request.experiment_id))
+        key = Key(kind, request.id, bundle, code_version())
+        return self._finished.at(key, kinds(self._asked), place)

@@ -60,7 +60,7 @@ def run_conditions(
         controls=tuple(draws),
         dose=tuple(points),
         seconds=tuple(clock.seconds),
-        device=str(session.loaded.device),
+        device=session.device,
     )
 
 

@@ -7,8 +7,8 @@ activations alone, so a cache of the earlier ones changes nothing but the speed.
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +44,6 @@ class Rows:
     how: passes.How
     edits: dict[int, LaneEdit]
     """Of a lane, by its place; the other lanes are left alone."""
-    cache: Any
 
 
 class Seen(NamedTuple):
@@ -124,16 +123,17 @@ def _groups(
     asked = request.ablation
     hook = asked.hook or session.info.hook
     how = passes.How(layers=chosen.layers, hook=hook)
-    base = passes.How(layers=chosen.layers, hook=hook, as_base=True)
     edits = lane_edits(request, session, chosen.selected, chosen.drawn, length)
     places = list(range(len(request.lanes)))
     if edits is None:  # the adapter of one lane is scaled: a pass of its own
-        scaled = passes.How(layers=chosen.layers, hook=hook, scale=asked.strength)
-        parts = [([1], how, {}), ([2], scaled, {})]
+        parts = [([1], how, {}), ([2], replace(how, scale=asked.strength), {})]
     else:
         parts = [(places[1:], how, edits)]
-    groups = [Rows(lanes, way, change, _cache(session)) for lanes, way, change in parts]
-    return Rows(places, base, {}, _cache(session)), groups
+    parts.insert(0, (places, replace(how, as_base=True), {}))
+    base, *groups = (
+        Rows(lanes, replace(way, cache=_cache(session)), change) for lanes, way, change in parts
+    )
+    return base, groups
 
 
 def _cache(session: Session) -> Any:
@@ -150,26 +150,14 @@ def _advance(
     x_base: Mapping[int, Float[Tensor, "all new d"]] | None,
 ) -> Seen:
     """Read the new tokens of some lanes on top of what their cache holds."""
-    loaded, how = session.loaded, rows.how
-    layers = tuple(sorted(how.layers))
-    names = {module: name for name, module in loaded.causal_lm.model.named_modules()}
-    hooks = [(k, session.trunk.get(names[loaded.hooked(k, how.hook)])) for k in layers]
-    before: dict[int, Tensor] = {}
-    with (
-        passes._ONE_TRACE,
-        torch.no_grad(),
-        loaded.as_base() if how.as_base else nullcontext(),
-        passes.scaled_adapter(loaded, layers, how.scale),
-        session.trunk.trace(input_ids=new[rows.lanes], past_key_values=rows.cache, use_cache=True),
-    ):
-        for layer, hook in hooks:
-            arriving = hook.output
-            before[layer] = arriving.float()
-            if rows.edits and x_base is not None:
-                after = _edited(rows, layer, before[layer], x_base[layer], start)
-                hook.output = after.to(arriving.dtype)
-        hidden = session.trunk.output.last_hidden_state.save()
-    return Seen(before, passes.head(loaded, hidden[:, -1]))
+    edits = None
+    if rows.edits and x_base is not None:
+        edits = {
+            layer: partial(_edited, rows, layer, x_base=x_base[layer], start=start)
+            for layer in rows.how.layers
+        }
+    done = session.run(new[rows.lanes], rows.how, edits)
+    return Seen(done.before, passes.head(session.loaded, done.hidden[:, -1]))
 
 
 def _edited(

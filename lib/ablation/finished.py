@@ -28,6 +28,12 @@ class Finished:
             times.add(about)
         return times
 
+    def at(self, key: Key, places: tuple[str, ...], prefer: str = "") -> Key:
+        """The key at one of these kinds of place: the preferred one, else one that has a result."""
+        keys = [key._replace(place=here) for here in places]
+        wanted = [k for k in keys if k.place == prefer]
+        return next(iter([*wanted, *filter(self.results.has, keys), *keys]))
+
     def find(self, key: Key, request: Request) -> Run:
         """A finished run with the stored answer; without one, a new run to be queued."""
         record = self.results.get(key)
@@ -50,7 +56,8 @@ class Finished:
             answer, made = said["result"], said["made"]
             result = result_from(kind, answer)
             # The worker's word counts: the bundle may have been published anew since the request.
-            key = Key(kind, run.key.request, made["bundle"], made["code"])
+            place = made.get("place", run.key.place)
+            key = Key(kind, run.key.request, made["bundle"], made["code"], place)
         except (KeyError, TypeError, ValueError) as problem:
             return Outcome("failed", f"the worker's answer cannot be read: {problem!r}; run again")
         running, loading = run.measured

@@ -86,7 +86,7 @@ class GenerateRequest:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "ablation": self.ablation.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "GenerateRequest":
@@ -151,7 +151,7 @@ class GenerateResult:
     device: str
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "request": self.request.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "GenerateResult":

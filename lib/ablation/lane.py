@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lib.ablation.jobs import Run
+from lib.ablation.places import place
 from lib.ablation.process import WorkerProcess
 from lib.ablation.timings import Estimate, Timings
 
@@ -14,7 +15,7 @@ DEVICES = "INSIDEOUT_DEVICES"
 
 
 def devices_asked() -> tuple[str | None, ...]:
-    """Devices that the environment names, one worker each; (None,) = one, that chooses."""
+    """Places that the environment names, one worker each; (None,) = one, that chooses."""
     named = [part.strip() for part in os.environ.get(DEVICES, "").split(",")]
     return tuple(part for part in named if part) or (None,)
 
@@ -31,12 +32,12 @@ class Lane:
         late: Callable[["Lane", Run], None],
     ) -> None:
         self.device = device
-        """As torch names it; None = the worker chooses."""
+        """As ``places.place`` reads it; None = the worker chooses."""
         self.loaded: tuple[str, ...] = ()
         """Experiments in the worker's memory, as it last said."""
         self.process: WorkerProcess | None = None
         self.run: Run | None = None
-        self._command = (*command, *(() if device is None else ("--device", device)))
+        self._command = (*command, *place(device).options)
         self._heard, self._ended, self._late = heard, ended, late
         self._timer: threading.Timer | None = None
 

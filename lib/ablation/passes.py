@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from lib import models
 from lib.ablation.limits import AblationError
 
-_ONE_TRACE = threading.Lock()
+ONE_TRACE = threading.Lock()
+"""Held around every trace of this process, whatever it runs on."""
 
 Intervention = Callable[[Float[Tensor, "batch seq d"]], Float[Tensor, "batch seq d"]]
 """Activations of the current run at one depth -> what the model continues with."""
@@ -58,6 +59,8 @@ class How:
     start: Entry | None = None
     """Skip the blocks before this one: nothing may differ from the run that it was taken from."""
     keep_entry: bool = False
+    cache: Any = None
+    """Keys and values of the tokens before these ones, a transformers cache: the pass adds its own."""
 
 
 def run_pass(
@@ -80,11 +83,11 @@ def run_pass(
     after: dict[int, Tensor] = {}
     kept: list[Tensor] = []
     with (
-        _ONE_TRACE,
+        ONE_TRACE,
         torch.no_grad(),
         loaded.as_base() if how.as_base else nullcontext(),
         scaled_adapter(loaded, layers, how.scale),
-        trunk.trace(input_ids=ids, use_cache=False),
+        trunk.trace(input_ids=ids, past_key_values=how.cache, use_cache=how.cache is not None),
     ):
         if how.start is not None and how.start.stream is not None:
             stream = how.start.stream.expand(len(ids), -1, -1)

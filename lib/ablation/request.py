@@ -73,6 +73,10 @@ class AblationRequest:
     """First positions (BOS = 0) left alone and not scored: the dictionaries never saw them."""
     prompt_limit: int = PROMPT_LIMIT
     """Longest prompt accepted, in tokens."""
+    adapter_repo: str = ""
+    """Public hub name of the adapter; for the remote place only."""
+    consent: str = ""
+    """``remote.consent_id`` of the text agreed to; for the remote place only."""
 
     def __post_init__(self) -> None:
         limits.check(self)
@@ -80,7 +84,7 @@ class AblationRequest:
     @property
     def id(self) -> str:
         """Content hash: equal requests have equal results."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -100,7 +104,9 @@ class AblationRequest:
         return tuple(name for name in self.controls if name not in left_out)
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Without what only a remote run needs where it is empty: other runs keep their ids."""
+        made = dataclasses.asdict(self)
+        return {k: v for k, v in made.items() if v or k not in ("adapter_repo", "consent")}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "AblationRequest":
@@ -138,7 +144,7 @@ class AblationResult:
         return share / ceiling if share is not None and ceiling and ceiling >= 0.01 else None
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "request": self.request.to_json()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "AblationResult":

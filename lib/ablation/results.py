@@ -34,10 +34,12 @@ class Key(NamedTuple):
     """``versions.bundle_hash``"""
     code: str
     """``versions.code_version``"""
+    place: str = "cpu/fp32"
+    """``places.kind``: another device or precision gives other numbers."""
 
     @property
     def name(self) -> str:
-        rest = hashlib.sha256(json.dumps([self.kind, self.bundle, self.code]).encode())
+        rest = hashlib.sha256(json.dumps([self.kind, self.bundle, self.code, self.place]).encode())
         return f"{self.request}-{rest.hexdigest()[:16]}"
 
 
@@ -84,8 +86,12 @@ class ResultStore:
         return self._damaged.get(str(self._file(key)), "")
 
     def get(self, key: Key) -> Record | None:
-        """The result of exactly this request, bundle and code; None when it is not stored."""
+        """The result of exactly this request, bundle, code and place; None = it is not stored."""
         return self._read(self._file(key))
+
+    def has(self, key: Key) -> bool:
+        """Whether a file is there for it, sound or not."""
+        return self._file(key).exists()
 
     def newest(self, request: str) -> Record | None:
         """The latest result of a request id, whatever the bundle and the code were."""

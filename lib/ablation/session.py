@@ -15,9 +15,13 @@ from lib.ablation import catalogue, passes
 from lib.ablation.arithmetic import DictionarySlice
 from lib.ablation.bundle import load_slice
 from lib.ablation.catalogue import BundleInfo, Offered
+from lib.ablation.far import Far
 from lib.ablation.limits import AblationError
 from lib.ablation.passes import How, Intervention, Pass
+from lib.ablation.places import NDIF, kind
 from lib.ablation.request import AblationRequest
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Forward(NamedTuple):
@@ -39,7 +43,28 @@ class Session:
     slices: dict[int, DictionarySlice]
     offered: dict[int, Offered]
     trunk: Any
-    """nnsight's view of the model's blocks, ``passes.view``."""
+    """nnsight's view of the model's blocks, ``passes.view``; on NDIF ``far.Far``."""
+
+    @property
+    def place(self) -> str:
+        """The kind of place, as ``places.kind`` names it."""
+        if isinstance(self.trunk, Far):
+            return NDIF
+        names = {dtype: name for name, dtype in DTYPES.items()}
+        dtype = self.loaded.dtype
+        return kind(str(self.loaded.device), names.get(dtype, str(dtype)))
+
+    @property
+    def device(self) -> str:
+        """For the reader."""
+        return NDIF if isinstance(self.trunk, Far) else str(self.loaded.device)
+
+    @property
+    def weights(self) -> str:
+        """Hash of the base weights in fp32; on NDIF those that run cannot be compared."""
+        if isinstance(self.trunk, Far):
+            return "as NDIF has them"
+        return self.info.base_hash or self.loaded.fp32_hash
 
     def tokens(self, request: AblationRequest) -> Int[Tensor, "1 seq"]:
         """BOS and the prompt's token ids, as the activations were harvested.
@@ -85,6 +110,8 @@ class Session:
         edits: Mapping[int, Intervention] | None = None,
     ) -> Pass:
         """One pass through the blocks, without logits."""
+        if isinstance(self.trunk, Far):
+            return self.trunk.run(ids, how, edits)
         return passes.run_pass(self.loaded, self.trunk, ids, how, edits)
 
     def forward(
@@ -102,17 +129,25 @@ class Session:
 
 
 def open_session(
-    experiment_id: str, *, directory: Path | None = None, device: str | None = None
+    experiment_id: str,
+    *,
+    directory: Path | None = None,
+    device: str | None = None,
+    dtype: str = "fp32",
 ) -> Session:
-    """Load base, adapter and slices of one experiment (fp32; a GPU is used if there is one).
+    """Load base, adapter and slices of one experiment.
+
+    Args:
+        device: as ``lib.models.load``: None = a GPU if there is one, ``auto`` = over all GPUs.
+        dtype: fp32 | bf16, of the base; adapter, slices and scores are in fp32 either way.
 
     Raises:
         AblationError: no bundle, or parts that do not belong together.
-        lib.models.ModelError: the weights or the adapter are not on this machine.
+        lib.models.ModelError: the weights, the adapter or the device are not on this machine.
     """
     bundle = catalogue.bundle_of(experiment_id, directory)
     info = catalogue.read_info(bundle)
-    base = models.load(info.base_model, device=device)
+    base = models.load(info.base_model, dtype=DTYPES[dtype], device=device)
     _check_base(info, base, bundle)
     loaded = _wrapped(base, info, bundle / "adapter")
     slices = {layer: load_slice(bundle, layer, loaded.device) for layer in info.layers}
@@ -138,10 +173,16 @@ def session_of(
 
 
 def _check_base(info: BundleInfo, base: models.LoadedModel, bundle: Path) -> None:
-    if info.base_hash and info.base_hash != base.weights_hash:
+    """Bundles name the hash of the weights in fp32; rounded ones are compared before rounding."""
+    if info.base_hash in ("", base.fp32_hash):
+        return
+    found = base.fp32_hash
+    if base.dtype != torch.float32:
+        found = models.load(info.base_model, device="cpu").weights_hash
+    if info.base_hash != found:
         raise AblationError(
             f"{bundle} was measured on a base with weights {info.base_hash}, {info.base_model} "
-            f"here has {base.weights_hash}: load the same base, or {catalogue.REMEDY}"
+            f"here has {found}: load the same base, or {catalogue.REMEDY}"
         )
 
 

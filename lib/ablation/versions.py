@@ -58,9 +58,10 @@ def made_by(session: "Session", bundle: str) -> dict[str, Any]:
         "bundle": bundle,
         "base_model": info.base_model,
         # Opening the session compared both with what is loaded, where the bundle names them.
-        "base_weights": info.base_hash or session.loaded.weights_hash,
+        "base_weights": session.weights,
         "adapter": info.adapter_hash or "part of the bundle's hash",
-        "device": str(session.loaded.device),
+        "device": session.device,
+        "place": session.place,
         "threads": _threads(),
     }
 

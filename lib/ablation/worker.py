@@ -27,7 +27,9 @@ from typing import Any
 
 from lib.ablation.failures import Failure, explain
 from lib.ablation.kinds import request_from, runner
-from lib.ablation.memory import Sessions
+from lib.ablation.memory import ANYWHERE, Sessions
+from lib.ablation.places import NDIF, PRECISIONS, SPREAD, Place
+from lib.ablation.remote import may_leave
 from lib.ablation.versions import code_version, made_by
 
 
@@ -38,11 +40,12 @@ class Cancelled(BaseException):
 class Worker:
     """Answers requests in order; cancellation takes effect at the next stage or batch."""
 
-    def __init__(self, out: TextIOWrapper, device: str | None = None) -> None:
+    def __init__(self, out: TextIOWrapper, place: Place = ANYWHERE) -> None:
         self._out = out
         self._todo: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
-        self._sessions = Sessions(device)
+        self._place = place
+        self._sessions = Sessions(place)
         self._stage = "loading the model"
 
     def listen(self, lines: Iterable[str]) -> None:
@@ -98,8 +101,10 @@ class Worker:
 
         report("loading the model")
         request = request_from(kind, message["request"])
-        run = runner(kind)
-        session, bundle = self._sessions.get(request.experiment_id)
+        run, adapter_repo = runner(kind), ""
+        if self._place.device == NDIF:
+            adapter_repo = may_leave(kind, request)
+        session, bundle = self._sessions.get(request.experiment_id, adapter_repo)
         result = run(request, session, progress=report, tell=tell)
         return {"result": result.to_json(), "made": made_by(session, bundle)}
 
@@ -111,12 +116,17 @@ class Worker:
 def main() -> None:
     """Keep the real stdout for the protocol; whatever libraries print goes to stderr."""
     parser = argparse.ArgumentParser(description="The model worker of the dashboard.")
-    parser.add_argument("--device", help="as torch names it; without: a GPU if there is one")
-    device = parser.parse_args().device
+    parser.add_argument(
+        "--device",
+        help=f"as torch names it, {SPREAD} = over all GPUs, {NDIF} = the remote service; without: "
+        "a GPU if there is one",
+    )
+    parser.add_argument("--dtype", choices=PRECISIONS, default=PRECISIONS[0])
+    asked = parser.parse_args()
     code_version()  # now, before a file can change under this process
     protocol = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    worker = Worker(protocol, device)
+    worker = Worker(protocol, Place(asked.device, asked.dtype))
     threading.Thread(target=worker.listen, args=(sys.stdin,), daemon=True).start()
     with contextlib.suppress(BrokenPipeError):  # the dashboard went away in the middle of a line
         worker.serve()

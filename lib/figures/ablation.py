@@ -22,13 +22,12 @@ class Span(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """One control: a point for each draw."""
+    """One control: a point for each draw; a row without points while its draws still run."""
 
     label: str
-    shares: tuple[float, ...]
-    percentile: float
+    shares: tuple[float, ...] = ()
+    percentile: float | None = None
     """97.5th of the draws: what the treated interval has to exceed."""
-    mean: Span
 
 
 class Evidence(NamedTuple):
@@ -63,15 +62,17 @@ def evidence(shown: Evidence) -> go.Figure:
     figure.update_xaxes(
         title="share of the output change undone, % (0 = tuned, 100 = base)", zeroline=False
     )
-    return figure.update_layout(
-        template=theme.TEMPLATE,
-        height=60 + ROW * len(rows),
-        margin={"l": 10, "r": 20, "t": 8, "b": 10},
-        showlegend=False,
-        hovermode="closest",
-        uirevision="ablation",
-    ).update_traces(y0=len(rows) - 1, selector={"name": shown.treatment}).update_traces(
-        y0=len(rows) - 2, selector={"name": CEILING}
+    return (
+        figure.update_layout(
+            template=theme.TEMPLATE,
+            height=60 + ROW * len(rows),
+            margin={"l": 10, "r": 20, "t": 8, "b": 10},
+            showlegend=False,
+            hovermode="closest",
+            uirevision="ablation",
+        )
+        .update_traces(y0=len(rows) - 1, selector={"name": shown.treatment})
+        .update_traces(y0=len(rows) - 2, selector={"name": CEILING})
     )
 
 
@@ -102,7 +103,10 @@ def _interval(figure: go.Figure, label: str, span: Span, colour: str, symbol: st
     figure.add_scatter(
         x=[100 * span.value],
         dy=0,
-        mode="markers",
+        mode="markers+text",
+        text=[f"{100 * span.value:.3g} %".replace("-", "\u2212")],
+        textposition="top right",
+        textfont={"size": theme.LABEL_SIZE},
         name=label,
         marker={"color": colour, "size": 13, "symbol": symbol, "line": {"width": 3}},
         error_x=ends,
@@ -121,6 +125,8 @@ def _draws(figure: go.Figure, strip: Strip, symbol: str, row: int) -> None:
         marker={"color": theme.NEUTRAL, "size": 7, "opacity": 0.65, "symbol": symbol},
         hovertemplate=f"{strip.label}: %{{x:.3g}} %<extra></extra>",
     )
+    if strip.percentile is None:
+        return
     figure.add_scatter(
         x=[100 * strip.percentile] * 2,
         y=[row - 0.38, row + 0.38],

@@ -19,17 +19,17 @@ class Shift(NamedTuple):
 
 
 def shifts(points: Sequence[Shift]) -> go.Figure:
-    """Base to the right, tuned upwards, the same scale on both; the dashed line is equality.
+    """Base to the right, tuned upwards; the dashed line is equality.
 
     A feature without any effect in one model has no place on a logarithmic axis and is left out.
     """
     drawn = [p for p in points if p.base > 0 and p.tuned > 0]
-    values = [v for p in drawn for v in (p.base, p.tuned)]
-    axis = Axis.over("KL when taken away", values)
+    axes = [Axis.over("", side) for side in ([p.base for p in drawn], [p.tuned for p in drawn])]
+    ends = [min(axis.low for axis in axes), max(axis.high for axis in axes)]
     figure = go.Figure()
     figure.add_scatter(
-        x=[axis.low, axis.high],
-        y=[axis.low, axis.high],
+        x=ends,
+        y=ends,
         mode="lines",
         line={"color": theme.NEUTRAL, "dash": "dash", "width": 1},
         hoverinfo="skip",
@@ -43,7 +43,9 @@ def shifts(points: Sequence[Shift]) -> go.Figure:
         hovertemplate="feature %{customdata[0]}: base %{x:.3g}, tuned %{y:.3g} nats, fires "
         "%{customdata[1]} times<extra></extra>",
     )
-    for update, side in ((figure.update_xaxes, "base"), (figure.update_yaxes, "tuned")):
+    for update, axis, side in zip(
+        (figure.update_xaxes, figure.update_yaxes), axes, ("base", "tuned"), strict=True
+    ):
         update(**axis.plotly | {"title": f"KL when taken away from {side}, nats per token"})
     return figure.update_layout(
         template=theme.TEMPLATE,

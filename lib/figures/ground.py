@@ -134,7 +134,7 @@ def corners(
         size: pixels of the plotting area.
     """
     letters = theme.LABEL_SIZE if size[0] > _NARROW else theme.LABEL_SIZE - 2
-    behind_x = _behind(axes[0], [cut.internal for cut in cuts], size[0], 16 + 10 * letters)
+    behind_x = _behind(axes[0], [cut.internal for cut in cuts], size[0], 16.0 + 10 * letters)
     behind_y = _behind(axes[1], [cut.output for cut in cuts], size[1], 10 + 1.4 * letters)
     notes = []
     for name, x, y in (

@@ -9,6 +9,7 @@ anything else      a local directory with ``config.json``
 Base = the same weights with the adapter disabled, so both models share memory and tokenizer.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ __all__ = [
     "byte_tokenizer",
     "check_adapter",
     "load",
+    "probed",
     "tiny_llama",
     "with_adapter",
 ]
@@ -38,25 +40,58 @@ def load(
 ) -> LoadedModel:
     """Load a model by its name (see the module's docstring) in evaluation mode.
 
+    Args:
+        device: as torch names it; ``auto`` = spread over all GPUs, layer by layer; None = a GPU if
+            there is one.
+
     Raises:
-        ModelError: the weights are not on this machine; the message says how to get them.
+        ModelError: the weights are not on this machine, or no such device is; the message says what
+            to do.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device(chosen)
+    spread = {"device_map": "auto"} if chosen == "auto" else {}
     if name == "tiny-llama":
         model, tokenizer = tiny_llama()
+        chosen = "cpu" if spread else chosen  # two layers: nothing to spread
     else:
         where = source(name)
         if not name.startswith("hf:") and not (Path(where) / "config.json").exists():
             raise ModelError(f"model {name!r}: {where} has no config.json; give a model directory")
         tokenizer = AutoTokenizer.from_pretrained(where)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device=chosen, dtype=dtype).eval().requires_grad_(False)
-    return _probed(name, model, tokenizer)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **spread)
+        _check_spread(name, getattr(model, "hf_device_map", {}))
+    if chosen != "auto":
+        model = model.to(device=chosen, dtype=dtype)
+    return probed(name, model.eval().requires_grad_(False), tokenizer)
 
 
-def _probed(name: str, model: Any, tokenizer: Any) -> LoadedModel:
+def _check_device(device: str | torch.device) -> None:
+    if device == "auto" and find_spec("accelerate") is None:
+        raise ModelError(
+            "spreading a model over several GPUs needs the package accelerate: pip install "
+            "accelerate, or name one device"
+        )
+    if str(device).startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(
+            f"device {device}: this torch ({torch.__version__}) finds no GPU; install a CUDA build "
+            "of torch and its driver, or use the CPU"
+        )
+
+
+def _check_spread(name: str, parts: dict[str, Any]) -> None:
+    """Layers moved out of the GPUs' memory come back for every pass: far too slow to serve."""
+    outside = sorted(part for part, where in parts.items() if where in ("cpu", "disk"))
+    if outside and torch.cuda.is_available():
+        raise ModelError(
+            f"model {name!r} does not fit into the GPUs together ({len(outside)} parts such as "
+            f"{outside[0]!r} would not): use bf16, free memory, or take a smaller model"
+        )
+
+
+def probed(name: str, model: Any, tokenizer: Any) -> LoadedModel:
     """Probe once that the module layout is what every hook assumes, and refuse it otherwise."""
     layers = getattr(getattr(model, "model", None), "layers", None)
     if layers is None or not hasattr(layers[0], "mlp"):

@@ -31,7 +31,14 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        """Where token ids go: that of the embeddings when the model is spread over several; the
+        CPU when its blocks are not on this machine."""
+        found = next(self.model.parameters()).device
+        return torch.device("cpu") if found.type == "meta" else found
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unembedding.dtype
 
     @property
     def causal_lm(self) -> nn.Module:
@@ -79,9 +86,23 @@ class LoadedModel:
     @cached_property
     def weights_hash(self) -> str:
         """sha256 prefix over the base weights' bytes, independent of file format."""
+        return self._hash(None)
+
+    @cached_property
+    def fp32_hash(self) -> str:
+        """``weights_hash`` of the same weights held in float32.
+
+        Equal to that of the same checkpoint loaded in float32 where its weights are half precision
+        already, and not where loading rounded them.
+        """
+        return self._hash(torch.float32)
+
+    def _hash(self, dtype: torch.dtype | None) -> str:
         digest = hashlib.sha256()
         for name, value in sorted(self.causal_lm.state_dict().items()):
             if "lora_" not in name:
+                wanted = dtype if dtype and value.is_floating_point() else value.dtype
+                whole = value.detach().to("cpu", wanted).contiguous()
                 digest.update(name.replace(".base_layer", "").encode())
-                digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+                digest.update(whole.view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import polars as pl
+
 from lib import config, paths
 from lib.pipeline.bundles import bundle_is_current, write_live_bundle
+from lib.pipeline.causal import causal_stage
 from lib.pipeline.dictionaries import sparse_stage
 from lib.pipeline.measure import metrics_stage
 from lib.pipeline.nulls import nulls_stage
@@ -38,16 +41,19 @@ def run(
             sparse = sparse_stage(prepared, progress, jobs)
             nulls = nulls_stage(prepared, sparse, progress, jobs)
             metrics = metrics_stage(prepared, sparse, nulls, progress)
-            same_store = published_parts(out).get(experiment.id) == metrics.key
+            causal = causal_stage(prepared, sparse, progress)
+            parts = [stage for stage in (metrics, causal) if stage]
+            same_store = published_parts(out).get(experiment.id) == [part.key for part in parts]
             live = experiment.keep == "full"
             if same_store and (not live or bundle_is_current(prepared, sparse, out)):
                 progress.say("unchanged, already published")
                 continue
             if live:
-                write_live_bundle(prepared, sparse, metrics, out)
+                latents = pl.read_parquet(metrics.directory / "latent.parquet")
+                write_live_bundle(prepared, sparse, latents, out)
             else:
                 shutil.rmtree(paths.live_bundle(experiment.id, out), ignore_errors=True)
-            store = publish({experiment.id: metrics.directory}, out)
+            store = publish({experiment.id: [part.directory for part in parts]}, out)
             progress.say(f"published in {store}")
     return store
 

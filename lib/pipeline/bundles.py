@@ -1,5 +1,6 @@
 """Live bundles: the adapter and the slices of each crosscoder that a live intervention needs."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -16,8 +17,15 @@ from lib.pipeline.prepare import Prepared, base_model
 from lib.pipeline.stages import Stage
 
 
-def write_live_bundle(prepared: Prepared, sparse: Stage, metrics: Stage, directory: Path) -> Path:
-    """Make the experiment's bundle anew beside the old one, then put it in its place."""
+def write_live_bundle(
+    prepared: Prepared, sparse: Stage, latents: pl.DataFrame, directory: Path
+) -> Path:
+    """Make the experiment's bundle anew beside the old one, then put it in its place.
+
+    Args:
+        latents: layer, latent, class, difference_share and frequency of every latent; by them it is
+            chosen what the bundle carries.
+    """
     experiment, recipe = prepared.experiment, prepared.experiment.recipe
     target = paths.live_bundle(experiment.id, directory)
     building = target.with_name(f".{target.name}.building")
@@ -26,7 +34,6 @@ def write_live_bundle(prepared: Prepared, sparse: Stage, metrics: Stage, directo
     shutil.copytree(
         prepared.adapter, building / "adapter", ignore=shutil.ignore_patterns("README.md")
     )
-    table = pl.read_parquet(metrics.directory / "latent.parquet")
     info = BundleInfo(
         experiment_id=experiment.id,
         base_model=experiment.model,
@@ -38,7 +45,7 @@ def write_live_bundle(prepared: Prepared, sparse: Stage, metrics: Stage, directo
     )
     for layer in prepared.train.manifest.layers:
         crosscoder, _ = trained(sparse, layer, "crosscoder")
-        chosen = pick(table.filter(layer=layer), recipe.live_latents, recipe.live_controls)
+        chosen = pick(latents.filter(layer=layer), recipe.live_latents, recipe.live_controls)
         ids = torch.tensor(chosen["latent"].to_list())
         write_bundle(
             building,
@@ -52,6 +59,9 @@ def write_live_bundle(prepared: Prepared, sparse: Stage, metrics: Stage, directo
             difference_share=torch.tensor(chosen["difference_share"].to_list()),
             frequency=torch.tensor(chosen["frequency"].to_list()),
             role=torch.tensor(chosen["role"].to_list()),
+            nu_eps=torch.tensor(chosen["nu_eps"].fill_null(math.nan).to_list()),
+            nu_r=torch.tensor(chosen["nu_r"].fill_null(math.nan).to_list()),
+            classes=chosen["class"].to_list(),
         )
     shutil.rmtree(target, ignore_errors=True)
     building.rename(target)

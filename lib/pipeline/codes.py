@@ -26,14 +26,19 @@ class Codes(NamedTuple):
 
 
 @torch.no_grad()
-def active_codes(prepared: Prepared, layer: int, crosscoder: Dictionary) -> Codes:
-    """All active codes on train and held-out text, with latent scaling on the way."""
+def active_codes(
+    prepared: Prepared, layer: int, crosscoder: Dictionary, *, heldout: bool = True
+) -> Codes:
+    """All active codes on train and held-out text, with latent scaling on the way.
+
+    Args:
+        heldout: False = training text alone, for choices that held-out text is to judge.
+    """
     scaling = LatentScaling(crosscoder.decoder[:, 1])
     frames, tokens = [], 0
-    sources = (
-        (prepared.train, _train_names(prepared)),
-        (prepared.heldout, _heldout_names(prepared)),
-    )
+    sources = [(prepared.train, _train_names(prepared))]
+    if heldout:
+        sources.append((prepared.heldout, _heldout_names(prepared)))
     for split, (harvest, names) in enumerate(sources):
         index = harvest.index()
         row = 0

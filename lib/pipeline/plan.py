@@ -5,23 +5,23 @@ a run of this code was seen to reach; on a machine that others use it is good to
 """
 
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from lib import config, corpora
+from lib.ablation.limits import CONTROLS
 from lib.config import Experiment, layers_of
 from lib.models import LoadedModel, load
 from lib.pipeline.dictionaries import affordable
 from lib.pipeline.jobs import KINDS
 from lib.pipeline.memory import PROCESS, training_memory
+from lib.pipeline.speed import flops
 
 WORDS_TO_TOKENS = 1.45
 """Tokens per word of English prose under the tokenizers of the embedded models, generous."""
-EFFICIENCY = {"forward": 0.55, "train": 0.45, "sample": 0.12, "dictionary": 0.26}
+EFFICIENCY = {"forward": 0.55, "train": 0.45, "sample": 0.12, "dictionary": 0.26, "ablation": 0.5}
 """Share of the measured matrix-product speed that each kind of work reaches."""
 BYTES = {"float32": 4, "bfloat16": 2}
 MOST_AT_ONCE = 8
@@ -44,7 +44,7 @@ class Cost:
 def forecast(config_file: Path) -> str:
     """A table of the forecast for a file of experiments."""
     experiments = config.load(config_file)
-    speed = {name: _flops(getattr(torch, name)) for name in BYTES}
+    speed = {name: flops(getattr(torch, name)) for name in BYTES}
     device = "GPU" if torch.cuda.is_available() else "CPU"
     models = {e.model: load(e.model) for e in experiments}
     lines = [
@@ -113,7 +113,7 @@ def costs(experiment: Experiment, loaded: LoadedModel, speed: dict[str, float]) 
             "finetune", f"{tuned:,} tokens, forward and backward", seconds, 8e6, weights * 2
         )
         found.insert(1, cost)
-    return [*found, *_nulls(experiment, found)]
+    return [*found, *_nulls(experiment, found), *_causal(experiment, loaded, layers, speed)]
 
 
 def _nulls(experiment: Experiment, measured: list[Cost]) -> list[Cost]:
@@ -131,6 +131,32 @@ def _nulls(experiment: Experiment, measured: list[Cost]) -> list[Cost]:
             experiment.nulls * seconds,
             experiment.nulls * disk,
             max(c.memory for c in again),
+        )
+    ]
+
+
+def _causal(
+    experiment: Experiment, loaded: LoadedModel, layers: int, speed: dict[str, float]
+) -> list[Cost]:
+    """Base, tuned, treated, ceiling and the control draws at every depth and at all of them; an
+    edited run starts at its first depth, but all are scored over the whole vocabulary."""
+    recipe = experiment.recipe.causal
+    if not recipe.documents:
+        return []
+    depths = layers_of(experiment.recipe.harvest, loaded.n_layers)
+    runs = len(CONTROLS) * recipe.draws + 4
+    tokens = recipe.documents * (recipe.tokens + 1)
+    head = loaded.unembedding.numel()
+    blocks = loaded.n_parameters - head
+    behind = sum(1 - layer / loaded.n_layers for layer in [*depths, depths[0]])
+    flop = 2.0 * runs * tokens * (blocks * behind + head * (layers + 1))
+    return [
+        Cost(
+            "causal",
+            f"{layers + 1} x {runs} runs over {tokens:,} tokens",
+            flop / (speed["float32"] * EFFICIENCY["ablation"]),
+            layers * 2e6 + 8e6,
+            loaded.n_parameters * 8.0 + 2e9,
         )
     ]
 
@@ -164,21 +190,6 @@ def _sparse(
 
 def cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _flops(dtype: torch.dtype) -> float:
-    """Matrix-product speed of this machine in FLOP/s, best of a few short products."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a, b = (torch.randn(1024, 1024, device=device).to(dtype) for _ in range(2))
-    return 2 * 1024**3 / min(_timed(lambda: a @ b) for _ in range(6))
-
-
-def _timed(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 def _line(cost: Cost) -> str:

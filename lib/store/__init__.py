@@ -1,4 +1,7 @@
 """One DuckDB file of results: write.py builds it, read.py and latents.py answer from it."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of schema.sql; raised with every change that older readers or files would misread."""
+READABLE = (3, SCHEMA_VERSION)
+"""Files of these versions are read, and carried over by the next run: version 3 lacks the causal
+tables, all others are the same."""

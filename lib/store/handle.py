@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 from duckdb import DuckDBPyConnection
 
-from lib.store import SCHEMA_VERSION
+from lib.store import READABLE, SCHEMA_VERSION
 
 
 class StoreError(RuntimeError):
@@ -86,7 +86,7 @@ def _check_version(store: DuckDBPyConnection, path: Path) -> None:
     except duckdb.Error:  # no such table, or one of another shape
         rows = []
     version = rows[0][0] if rows else "none"
-    if version != SCHEMA_VERSION:
+    if version not in READABLE:
         store.close()
         raise StoreOutdated(
             f"{path} has schema version {version}, this code reads version "

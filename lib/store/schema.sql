@@ -229,3 +229,75 @@ CREATE TABLE null_output (
     text            VARCHAR NOT NULL,     -- corpus | neutral
     kl              DOUBLE NOT NULL       -- KL(base + random LoRA || base), nats per token
 );
+
+-- The standard ablation: latents with most of the change clamped to base on held-out documents, at each
+-- dictionary depth and at all of them together; no row = not run. Held against lib/evidence/causal.py.
+CREATE TABLE causal_run (
+    experiment_id   VARCHAR NOT NULL,
+    layers          VARCHAR NOT NULL,     -- depths edited together, e.g. 15 or 7,15,22,27
+    part            VARCHAR NOT NULL,     -- key of the pipeline stage whose rows these are
+    request_id      VARCHAR NOT NULL,     -- content hash of the request, texts included
+    intervention    VARCHAR NOT NULL,     -- pair_clamp
+    ranking         VARCHAR NOT NULL,     -- energy: of the change, on training text
+    top             INTEGER NOT NULL,     -- latents per depth
+    strength        DOUBLE NOT NULL,
+    draws           INTEGER NOT NULL,     -- of each control
+    seed            INTEGER NOT NULL,
+    skip_first      INTEGER NOT NULL,     -- positions (BOS = 0) neither edited nor scored
+    prompt_limit    INTEGER NOT NULL,     -- tokens read of each document
+    documents       VARCHAR[] NOT NULL,   -- ids of the held-out documents, in the order of every list below
+    starts          INTEGER[] NOT NULL,   -- first token that was read of each document
+    neutral         VARCHAR[] NOT NULL,   -- ids of the neutral texts of the damage measure
+    tokens          USMALLINT[] NOT NULL, -- scored tokens of each document
+    latents         INTEGER[][] NOT NULL, -- edited at each depth
+    share           DOUBLE,               -- of KL reversed; NULL = base and tuned predict the same
+    share_low       DOUBLE, share_high DOUBLE,
+    ceiling         DOUBLE,               -- the same with base activations patched in at these depths
+    ceiling_low     DOUBLE, ceiling_high DOUBLE,
+    over_ceiling    DOUBLE,               -- share / ceiling; NULL where the ceiling is under 1 %
+    over_ceiling_low DOUBLE, over_ceiling_high DOUBLE,
+    p               DOUBLE,               -- largest rank-based p over the controls
+    claim           BOOLEAN NOT NULL,     -- causal link supported
+    against         VARCHAR[] NOT NULL,   -- what stands against it: KIND or KIND:CONTROL (lib/evidence/verdict.py)
+    base_model      VARCHAR NOT NULL,
+    hook            VARCHAR NOT NULL,
+    device          VARCHAR NOT NULL,
+    seconds         DOUBLE NOT NULL
+);
+
+-- One row per condition: base, tuned, treated, ceiling, and each control (means over its draws).
+CREATE TABLE causal (
+    experiment_id   VARCHAR NOT NULL,
+    layers          VARCHAR NOT NULL,
+    condition       VARCHAR NOT NULL,     -- base | tuned | treated | ceiling | random_latents | gaussian | ...
+    draws           INTEGER NOT NULL,     -- 1 but for controls
+    kl              DOUBLE NOT NULL,      -- KL(condition || base), nats per token
+    share           DOUBLE,               -- of KL reversed; of a control the mean over draws
+    share_low       DOUBLE, share_high DOUBLE,
+    percentile      DOUBLE,               -- controls: 97.5th of the draws
+    p               DOUBLE,               -- controls: (1 + draws >= treated) / (draws + 1)
+    advantage       DOUBLE,               -- controls: treated share minus the mean
+    advantage_low   DOUBLE, advantage_high DOUBLE,
+    beaten          BOOLEAN,              -- controls: treated interval above the percentile
+    norm_ratio      DOUBLE,               -- controls: edit norm over the treated one's
+    agreement       DOUBLE NOT NULL,      -- share of tokens with base's top token
+    neutral_nll     DOUBLE,               -- damage: nats per token on neutral text; not measured for controls
+    edit_norm       DOUBLE[] NOT NULL,    -- at each depth: mean |edit|; of a control the mean over draws
+    difference_norm DOUBLE[] NOT NULL,    -- mean |x - x_base| just before the edit
+    removed         DOUBLE[] NOT NULL,    -- share of the squared difference that the edit removes
+    fires           DOUBLE[],             -- tokens on which a latent of the set fires; NULL without latents
+    document_kl     DOUBLE[],             -- sum of KL over each document's tokens, nats; NULL for controls
+    document_agree  USMALLINT[]           -- tokens with base's top token
+);
+
+CREATE TABLE causal_draw (
+    experiment_id   VARCHAR NOT NULL,
+    layers          VARCHAR NOT NULL,
+    control         VARCHAR NOT NULL,
+    draw            USMALLINT NOT NULL,
+    document_kl     FLOAT[] NOT NULL,     -- as in table causal
+    document_agree  USMALLINT[] NOT NULL,
+    edit_norm       FLOAT[] NOT NULL,
+    difference_norm FLOAT[] NOT NULL,
+    removed         FLOAT[] NOT NULL
+);

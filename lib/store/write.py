@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from lib import paths
-from lib.store import SCHEMA_VERSION
+from lib.store import READABLE, SCHEMA_VERSION
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 BY_EXPERIMENT = (
@@ -28,6 +28,9 @@ BY_EXPERIMENT = (
     "null_output",
     "profile",
     "latent_count",
+    "causal_run",
+    "causal",
+    "causal_draw",
 )
 """Tables whose rows belong to one experiment."""
 ROUNDED = {
@@ -38,17 +41,20 @@ ROUNDED = {
 }
 """Significant digits of table ``latent``, at least what any page shows: they pack a quarter smaller.
 Not decimals, because units differ between models."""
+DECIMALS = {"document_kl": 4, "edit_norm": 3, "difference_norm": 3, "removed": 4}
+"""Places of table ``causal_draw``: a sum of KL of some ten nats, norms of some units, and a share.
+Decimals here, because lists of them pack to half of single precision."""
 _TO_DIGITS = (
     "CASE WHEN {0} <> 0 AND isfinite({0}) "
     "THEN round({0}::DOUBLE, {1} - 1 - floor(log10(abs({0})))::INTEGER) ELSE {0} END AS {0}"
 )
 
 
-def publish(parts: Mapping[str, Path], directory: Path) -> Path:
+def publish(parts: Mapping[str, Sequence[Path]], directory: Path) -> Path:
     """Write DIR/store.duckdb from Parquet parts, keeping the other experiments already in it.
 
-    ``parts`` maps experiment id to a folder with one Parquet file per table. An old store of another
-    schema version is not carried over: its experiments must be measured again.
+    ``parts`` maps experiment id to folders with one Parquet file per table. An old store of a schema
+    version that is not ``READABLE`` is not carried over: its experiments must be measured again.
     """
     target = paths.store_file(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -75,12 +81,14 @@ def _copy(source: Path, target: Path) -> None:
         store.execute("CHECKPOINT compact")
 
 
-def _build(building: Path, parts: Mapping[str, Path], old: Path) -> None:
+def _build(building: Path, parts: Mapping[str, Sequence[Path]], old: Path) -> None:
     with duckdb.connect(str(building)) as store:
         store.execute(SCHEMA.read_text(encoding="utf-8"))
         _carry_over(store, old, sorted(parts))
         for experiment_id in sorted(parts):
-            for file in sorted(parts[experiment_id].glob("*.parquet")):
+            for file in sorted(
+                f for folder in parts[experiment_id] for f in folder.glob("*.parquet")
+            ):
                 _insert(store, file.stem, file)
         store.execute(
             "INSERT INTO meta VALUES (?, ?, ?)",
@@ -89,8 +97,9 @@ def _build(building: Path, parts: Mapping[str, Path], old: Path) -> None:
         store.execute("CHECKPOINT")
 
 
-def published_parts(directory: Path) -> dict[str, str]:
-    """Experiment id -> the part its rows were made from, of the store in DIR; empty without one."""
+def published_parts(directory: Path) -> dict[str, list[str]]:
+    """Experiment id -> the parts its rows were made from, that of the standard ablation last, of the
+    store in DIR; empty without one."""
     target = paths.store_file(directory)
     if not target.exists():
         return {}
@@ -98,13 +107,22 @@ def published_parts(directory: Path) -> dict[str, str]:
         version = store.execute("SELECT schema_version FROM meta").fetchone()
         if version is None or version[0] != SCHEMA_VERSION:
             return {}
-        return dict(store.execute("SELECT experiment_id, part FROM experiment").fetchall())
+        return _parts(store)
+
+
+def _parts(store: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for table in ("experiment", "causal_run"):
+        for experiment_id, part in store.execute(
+            f"SELECT DISTINCT experiment_id, part FROM {table} ORDER BY ALL"  # noqa: S608
+        ).fetchall():
+            found.setdefault(experiment_id, []).append(part)
+    return found
 
 
 def _store_id(store: duckdb.DuckDBPyConnection) -> str:
     """Hash of the parts: their keys name content, so equal ids mean equal results."""
-    rows = store.execute("SELECT experiment_id, part FROM experiment ORDER BY ALL").fetchall()
-    return hashlib.sha256(repr(rows).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr(sorted(_parts(store).items())).encode()).hexdigest()[:12]
 
 
 def _insert(store: duckdb.DuckDBPyConnection, table: str, file: Path) -> None:
@@ -120,6 +138,12 @@ def _insert(store: duckdb.DuckDBPyConnection, table: str, file: Path) -> None:
     if table not in BY_EXPERIMENT:
         raise ValueError(f"{file}: no table {table!r} in schema.sql")
     rounded = ""
+    if table == "causal_draw":
+        shorter = [
+            f"list_transform({name}, lambda x: round(x::DOUBLE, {places})) AS {name}"
+            for name, places in DECIMALS.items()
+        ]
+        rounded = f"REPLACE ({', '.join(shorter)})"
     if table == "latent":
         there = {row[0] for row in store.execute(
             "DESCRIBE SELECT * FROM read_parquet($file)", {"file": str(file)}).fetchall()}  # fmt: skip
@@ -151,7 +175,7 @@ def _carry_over(store: duckdb.DuckDBPyConnection, old: Path, replaced: Sequence[
         return
     store.execute(f"ATTACH '{_quoted(old)}' AS old (READ_ONLY)")
     version = store.execute("SELECT schema_version FROM old.meta").fetchone()
-    if version is None or version[0] != SCHEMA_VERSION:
+    if version is None or version[0] not in READABLE:
         store.execute("DETACH old")
         return
     marks = ", ".join("?" for _ in replaced)
@@ -160,7 +184,10 @@ def _carry_over(store: duckdb.DuckDBPyConnection, old: Path, replaced: Sequence[
         list(replaced),
     ).fetchall()
     if others:
-        for table in BY_EXPERIMENT:
+        known = store.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'"
+        ).fetchall()
+        for table in sorted({name for (name,) in known} & set(BY_EXPERIMENT)):
             store.execute(
                 f"INSERT INTO {table} BY NAME SELECT * FROM old.{table} "  # noqa: S608
                 f"WHERE experiment_id NOT IN ({marks})",

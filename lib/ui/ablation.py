@@ -16,7 +16,7 @@ from lib.ui import (
     ablation_run,
     ablation_texts,
 )
-
+from lib.ui import definitions as all_definitions
 
 
 def documents(experiment_id: str, row: list[Any]) -> None:
@@ -27,6 +27,13 @@ def documents(experiment_id: str, row: list[Any]) -> None:
     result = ablation_run.follow("documents", experiment_id, _so_far)
     if result is not None:
         ablation_evidence.show(result, request)
+        if ablation_precomputed.runs(experiment_id):
+            st.button(
+                "Back to the standard result",
+                icon=":material/undo:",
+                on_click=ablation_run.forget,
+                args=("documents",),
+            )
     elif not ablation_run.slot("documents").ticket:
         ablation_precomputed.show(experiment_id)
 
@@ -36,7 +43,8 @@ def prompt(experiment_id: str, row: list[Any]) -> None:
     request, _ = _ask(experiment_id, row, "prompt")
     result = ablation_run.follow("prompt", experiment_id, _so_far)
     if result is not None:
-        ablation_prompt.show(result)
+        if result.tokens:  # a link may name a run over documents
+            ablation_prompt.show(result)
         ablation_evidence.show(result, request)
     elif not ablation_run.slot("prompt").ticket:
         st.info(
@@ -55,42 +63,33 @@ def _ask(
     choice = ablation_choice.choose(
         experiment_id, info, offered, (row[0], row[1], row[2]), (second[0], second[1])
     )
-    with second[2].popover("Features", icon=":material/grain:", width="stretch"):
+    with second[2].popover("Features", width="stretch"):
         ablation_choice.pick_features(experiment_id, offered, choice)
     texts = None
-    with second[3].popover("Texts", icon=":material/article:", width="stretch"):
+    with second[3].popover("Texts", width="stretch"):
         if view == "documents":
             texts = ablation_texts.documents(experiment_id)
         else:
             ablation_texts.example(experiment_id)
-    with second[4].popover("Controls", icon=":material/tune:", width="stretch"):
+    with second[4].popover("Controls", width="stretch"):
         controls = ablation_controls.controls(choice, offered)
-    with second[5].popover("Run as", icon=":material/timer:", width="stretch"):
+    with second[5].popover("Run as", width="stretch"):
         options = ablation_controls.options(experiment_id, info)
-    given: dict[str, Any]
+    given: dict[str, Any] = dict(options.sent)
     if texts is None:
-        given = {"prompt": ablation_texts.prompt(experiment_id)}
+        given |= {"prompt": ablation_texts.prompt(experiment_id)}
     else:
-        given = {
+        given |= {
             "documents": texts.documents,
             "neutral": texts.neutral,
             "prompt_limit": texts.prompt_limit,
         }
     ablation_choice.explain(choice)
-    request = _request(experiment_id, choice, controls, given) if _complete(choice, texts) else None
+    ready = ablation_choice.complete(choice) and (texts is None or not texts.problem)
+    request = _request(experiment_id, choice, controls, given) if ready else None
     with second[6]:
         ablation_run.button(view, "ablation", request, options)
     return request, texts
-
-
-def _complete(
-    choice: ablation_choice.Choice, texts: ablation_texts.Texts | None
-) -> bool:
-    """Whether there is anything to build a request of; the page says what is missing."""
-    if not choice.layers and choice.intervention != "scale_lora":
-        st.info("Choose at least one depth.")
-        return False
-    return texts is None or not texts.problem
 
 
 def _request(
@@ -116,4 +115,7 @@ def _so_far(request: AblationRequest, events: list[dict[str, Any]]) -> None:
 
 
 def definitions(view: str) -> str:
-    return ""
+    """The definitions that a view needs."""
+    own = {"shared": ("Features that mean the same", "KL"), "generate": ("Interventions", "KL")}
+    names = ("Interventions", "Share undone", "Matched controls", "Causal claim")
+    return all_definitions.chosen(own.get(view, names))

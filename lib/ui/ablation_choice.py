@@ -91,6 +91,19 @@ def choose(
     return Choice(kind, "" if hook == info.hook else hook, layers, order, top, picked, strength)
 
 
+def as_features(text: str) -> str:
+    """A text of the evidence layer with the word that the Features page uses for a latent."""
+    return text.replace("latent", "feature")
+
+
+def complete(choice: Choice) -> bool:
+    """Whether a request can be built of it; the page says what is missing."""
+    if choice.layers or choice.intervention == limits.SCALE_LORA:
+        return True
+    st.info("Choose at least one depth.")
+    return False
+
+
 def explain(choice: Choice) -> None:
     """The intervention in one sentence, under the controls."""
     st.caption(f"**{INTERVENTIONS[choice.intervention][0]}.** "
@@ -148,13 +161,14 @@ def _ranking(order: str) -> str:
     return ORDERS.get(order, f"class {order.removeprefix('class:')} only")
 
 
-def _picked(
-    offered: dict[int, Offered], layers: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
+def _picked(offered: dict[int, Offered], layers: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Picked features that can be edited at these depths; the others are named, not dropped."""
     asked, wrong = ablation_address.picks()
     usable = [p for p in asked if p[0] in layers and p[1] in offered[p[0]].latents]
-    lost = [*wrong, *(f"{layer}.{latent}" for layer, latent in asked if (layer, latent) not in usable)]
+    lost = [
+        *wrong,
+        *(f"{layer}.{latent}" for layer, latent in asked if (layer, latent) not in usable),
+    ]
     if lost:
         st.warning(
             f"Picked features {', '.join(quoted(name, 24) for name in lost[:8])} are not edited: "
@@ -164,9 +178,7 @@ def _picked(
     return tuple(usable)
 
 
-def pick_features(
-    experiment_id: str, offered: dict[int, Offered], choice: Choice
-) -> None:
+def pick_features(experiment_id: str, offered: dict[int, Offered], choice: Choice) -> None:
     """Hand-picked features and saved lists, for a popover."""
     shares = {
         (layer, int(latent)): float(share)

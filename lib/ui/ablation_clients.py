@@ -1,10 +1,11 @@
 """What can be run and where: live bundles, backends, and one client of the workers for all viewers."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import streamlit as st
 
-from lib.ablation import AblationError, backend, catalogue
+from lib.ablation import AblationError, backend, catalogue, places
 from lib.ablation.backend import Backend, Need
 from lib.ablation.catalogue import BundleInfo, Offered
 from lib.ablation.client import AblationClient
@@ -34,6 +35,15 @@ def bundle(experiment_id: str) -> tuple[BundleInfo, dict[int, Offered]]:
     return _bundle(str(folder), catalogue.stamp(folder))
 
 
+def carries(experiment_id: str, layer: int, latent: int) -> bool:
+    """Whether a live bundle can edit this feature."""
+    try:
+        _, latents = bundle(experiment_id)
+    except AblationError:
+        return False
+    return layer in latents and latent in latents[layer].latents
+
+
 def offered(experiment_id: str) -> tuple[BundleInfo, dict[int, Offered]]:
     """As ``bundle``; without one the page says so and ends here."""
     try:
@@ -48,23 +58,48 @@ def offered(experiment_id: str) -> tuple[BundleInfo, dict[int, Offered]]:
         st.stop()
 
 
+class Spot(NamedTuple):
+    """One place that can serve an experiment."""
+
+    word: str
+    """Of ``client``; as ``lib.ablation.places`` reads it."""
+    title: str
+    remote: bool = False
+
+
 @st.cache_data(ttl=60, show_spinner=False)
-def _places(need: Need) -> list[tuple[Backend, str]]:
-    """Every backend with why it cannot serve this; empty = it can."""
-    return [(place, place.refusal(need)) for place in backend.available()]
+def _spots(base_model: str, n_parameters: int | None) -> tuple[list[Spot], list[str]]:
+    found, refused = [], []
+    for place in backend.available():
+        why_not = ""
+        for precision in place.precisions or ("fp32",):
+            # The adapter's public name is asked for with the consent; here, whether it would do.
+            need = Need(base_model, n_parameters, precision, adapter_repo="OWNER/NAME")
+            why_not = place.refusal(need)
+            if not why_not:
+                found.append(_spot(place, precision))
+            if why_not or place.remote:
+                break
+        if why_not:
+            refused.append(f"{place.title}: {why_not}")
+    return sorted(found, key=lambda spot: (spot.remote, spot.word == "cpu")), refused
 
 
-def places(experiment_id: str, info: BundleInfo) -> tuple[list[Backend], list[str]]:
-    """Backends that can serve this experiment, best first, and why the others cannot.
+def _spot(place: Backend, precision: str) -> Spot:
+    if place.device is None:
+        return Spot(places.NDIF, place.title, remote=True)
+    word = place.device if precision == "fp32" else f"{place.device}/{precision}"
+    several = len(place.precisions) > 1
+    return Spot(word, f"{place.title}, {precision}" if several else place.title)
+
+
+def spots(experiment_id: str, info: BundleInfo) -> tuple[list[Spot], list[str]]:
+    """Places that can serve this experiment, best first, and why the others cannot.
 
     Workers that the environment names are what there is: then nothing is left to choose.
     """
     if devices_asked() != (None,):
         named = ", ".join(str(name) for name in devices_asked())
-        return [Backend("", f"{named} ({DEVICES})", "", ("fp32",))], []
+        return [Spot("", f"{named} ({DEVICES})")], []
     size = cache.experiment(experiment_id)["n_parameters"]
-    need = Need(info.base_model, size if isinstance(size, int) else None)
-    found = _places(need)
-    usable = [place for place, why_not in found if not why_not]
-    refused = [f"{place.title}: {why_not}" for place, why_not in found if why_not]
-    return sorted(usable, key=lambda place: (place.remote, place.name == "cpu")), refused
+    return _spots(info.base_model, size if isinstance(size, int) else None)

@@ -5,12 +5,11 @@ from typing import NamedTuple
 import streamlit as st
 
 from lib.ablation import limits, remote
-from lib.ablation.backend import Backend
 from lib.ablation.catalogue import BundleInfo, Offered
 from lib.ablation.jobs import IfGone
 from lib.evidence.wording import CONTROLS
 from lib.ui import ablation_address, ablation_clients
-from lib.ui.ablation_choice import Choice
+from lib.ui.ablation_choice import Choice, as_features
 from lib.ui.frame import url_choice, url_multi
 
 SEEDS = 1_000
@@ -43,13 +42,18 @@ class Options(NamedTuple):
     """Seconds on the worker."""
     if_gone: IfGone
     ready: bool
-    """False: it may not be sent yet (no backend, or no consent)."""
+    """False: it may not be sent yet (no place, or no consent)."""
+    sent: dict[str, str]
+    """Fields of a request that leaves this machine; empty where it stays."""
 
 
 def controls(choice: Choice, offered: dict[int, Offered]) -> Controls:
     """For a popover."""
     names = url_multi(
-        "Matched controls", limits.CONTROLS, "control", format_func=lambda n: CONTROLS[n].capitalize()
+        "Matched controls",
+        limits.CONTROLS,
+        "control",
+        format_func=lambda n: as_features(CONTROLS[n]).capitalize(),
     )
     draws = ablation_address.number(
         "Draws of each", "draws", DRAWS, st.number_input, 0, limits.DRAWS_LIMIT,
@@ -72,32 +76,33 @@ def controls(choice: Choice, offered: dict[int, Offered]) -> Controls:
     )
 
 
-def options(experiment_id: str, info: BundleInfo) -> Options:
+def options(experiment_id: str, info: BundleInfo, kind: str = "ablation") -> Options:
     """For a popover: where it runs, its time limit, and what becomes of it."""
-    places, refused = ablation_clients.places(experiment_id, info)
+    found, refused = ablation_clients.spots(experiment_id, info)
+    found = [spot for spot in found if not spot.remote or kind in remote.KINDS]
     timeout = url_choice("Stop it after", list(TIMEOUTS), "timeout", 900, TIMEOUTS.__getitem__)
     gone = url_choice("When I close the page", list(IF_GONE), "gone", format_func=IF_GONE.get)
-    if not places:
+    if not found:
         st.warning("Nothing here can run this model. " + " ".join(refused))
-        return Options("", timeout, gone, ready=False)
-    by_name = {place.name: place for place in places}
-    if len(places) == 1:
-        place = places[0]
-        st.caption(f"Runs on {place.title}.")
+        return Options("", float(timeout), gone, ready=False, sent={})
+    by_word = {spot.word: spot for spot in found}
+    spot = found[0]
+    if len(found) == 1:
+        st.caption(f"Runs on {spot.title}.")
     else:
-        name = url_choice(
-            "Where", list(by_name), "where", format_func=lambda name: by_name[name].title
-        )
-        place = by_name[name]
+        titles = {word: one.title for word, one in by_word.items()}
+        spot = by_word[url_choice("Where", list(by_word), "where", format_func=titles.get)]
     for why_not in refused:
         st.caption(f":material/block: {why_not}")
-    device = place.name if place.device is None else place.device
-    return Options(device, timeout, gone, ready=_consent(place))
+    sent = _consent() if spot.remote else {}
+    return Options(spot.word, float(timeout), gone, ready=bool(sent) or not spot.remote, sent=sent)
 
 
-def _consent(place: Backend) -> bool:
-    """Asked for whenever data would leave this machine; never remembered past this session."""
-    if not place.remote:
-        return True
+def _consent() -> dict[str, str]:
+    """Asked for whenever data would leave this machine; never kept in an address."""
     st.warning(remote.CONSENT, icon=":material/cloud_upload:")
-    return st.checkbox("I agree", key=f"ablation:consent:{remote.consent_id()}")
+    repo = st.text_input(
+        "Public hub name of this adapter", key="ablation:repo", placeholder="OWNER/NAME"
+    ).strip()
+    agreed = st.checkbox("I agree", key=f"ablation:consent:{remote.consent_id()}")
+    return {"adapter_repo": repo, "consent": remote.consent_id()} if agreed and repo else {}

@@ -1,5 +1,7 @@
 """What an ablation says: one picture, one sentence, the tables under it, the dose-response."""
 
+from collections.abc import Sequence
+
 import polars as pl
 import streamlit as st
 
@@ -12,6 +14,7 @@ from lib.figures.ablation import Evidence, Span, Strip, evidence
 from lib.figures.ablation_dose import Dose, dose_response
 from lib.metrics.intervals import DRAWS, Interval
 from lib.ui import ablation_tables, cache, tables
+from lib.ui.ablation_choice import as_features
 
 RESAMPLES_RUNNING = 300
 """While draws still come in; the finished result gets all of them."""
@@ -28,29 +31,41 @@ def judged(result: AblationResult) -> CausalVerdict:
     Raises:
         ValueError: as ``causal.judge``.
     """
+    key = f"{result.request.id}:{len(result.controls)}:{result.treated.kl!r}:{result.tuned.kl!r}"
     resamples = DRAWS if result.seconds else RESAMPLES_RUNNING
-    return _judged(f"{result.request.id}:{len(result.controls)}", result, resamples)
+    return _judged(key, result, resamples)
 
 
 def words(verdict: CausalVerdict) -> str:
     """The sentence, with the word that the Features page uses for a latent."""
-    return sentence(verdict).replace("latents", "features").replace("latent", "feature")
+    return as_features(sentence(verdict))
 
 
-def show(result: AblationResult, asked: AblationRequest | None = None) -> None:
-    """The whole result; ``asked`` is what the controls say now, None while it still runs."""
+def show(
+    result: AblationResult, asked: AblationRequest | None = None, *, standard: str = ""
+) -> None:
+    """The whole result.
+
+    Args:
+        asked: what the controls say now; None while it still runs.
+        standard: where a result of the store comes from, in words; empty = a live run's.
+    """
     try:
         verdict = judged(result)
     except ValueError as problem:
         st.warning(f"This run supports no verdict: {problem}")
         return
-    if result.seconds and result.request != asked:
+    if standard:
+        st.caption(f":material/inventory_2: {standard}")
+    elif result.seconds and result.request != asked:
         st.caption(
             ":material/history: This result belongs to other settings than the controls above. "
             "Press Run for these."
         )
     st.plotly_chart(
-        evidence(picture(verdict)), config={"displaylogo": False}, key=_key(result, "evidence")
+        evidence(picture(verdict, result.request.applicable_controls)),
+        config={"displaylogo": False},
+        key=_key(result, "evidence"),
     )
     if not result.seconds:
         st.caption(f"So far: {len(result.controls)} control draws of those asked for.")
@@ -60,18 +75,29 @@ def show(result: AblationResult, asked: AblationRequest | None = None) -> None:
     _tables(result, verdict)
     _doses(result)
     st.caption(seen(result))
-    seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result.seconds)
+    if standard:
+        return
+    seconds = ", ".join(
+        f"{CONTROLS.get(stage, stage)} {value:.2f}" for stage, value in result.seconds
+    )
     st.caption(
         f"Run `{result.request.id}` on {result.device}, seed of the draws {result.request.seed}; "
-        f"seconds: {seconds}."
+        f"seconds: {as_features(seconds)}."
     )
 
 
-def picture(verdict: CausalVerdict) -> Evidence:
-    """The verdict's numbers, as the figure takes them."""
+def picture(verdict: CausalVerdict, asked: Sequence[str] = ()) -> Evidence:
+    """The verdict's numbers, as the figure takes them.
+
+    Args:
+        asked: controls whose draws may still be missing; each has its row from the start.
+    """
+    known = {one.control: one for one in verdict.controls}
     strips = [
-        Strip(CONTROLS[one.control], one.shares, one.percentile, _span(one.mean))
-        for one in verdict.controls
+        Strip(as_features(CONTROLS[name]), known[name].shares, known[name].percentile)
+        if name in known
+        else Strip(as_features(CONTROLS[name]))
+        for name in dict.fromkeys([*asked, *known])
     ]
     treated, ceiling = verdict.share, verdict.ceiling
     return Evidence(

@@ -49,3 +49,9 @@ def partial(request: AblationRequest, events: list[dict[str, Any]]) -> AblationR
         seconds=(),
         device="",
     )
+
+
+def expected(request: AblationRequest) -> int:
+    """Conditions that the whole run tells: four, every draw, every dose."""
+    draws = len(request.applicable_controls) * request.draws
+    return 4 + draws + len(request.dose_strengths) + len(request.dose_tops)

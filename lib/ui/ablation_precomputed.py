@@ -1,13 +1,59 @@
-"""What Documents shows before anything has been run here."""
+"""What Documents shows at once: the standard ablation of the store, run by the pipeline."""
 
+import polars as pl
 import streamlit as st
+
+from lib.ablation import AblationResult
+from lib.store import causal
+from lib.ui import ablation_evidence, cache
+from lib.ui.frame import url_choice
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _runs(store_id: str) -> pl.DataFrame:
+    return causal.runs(cache.store())
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _result(store_id: str, experiment_id: str, layers: str) -> AblationResult | None:
+    return causal.result(cache.store(), experiment_id, layers)
+
+
+def runs(experiment_id: str) -> list[str]:
+    """The sets of depths at which it was run, as ``7`` or ``7,15``: all of them together last."""
+    found = _runs(cache.store_id()).filter(experiment_id=experiment_id)
+    return found["layers"].to_list()
 
 
 def show(experiment_id: str) -> None:
-    """The standard result of the store, where it has one."""
-    st.info(
-        "No ablation of this experiment has been run yet. Press Run: the first run starts the "
-        "model, which takes about twenty seconds, and control draws come in as they finish. Every "
-        "setting is in the address, so a copied link repeats the run.",
-        icon=":material/science:",
+    """The standard result, by default of all depths together; without one, what to do."""
+    known = runs(experiment_id)
+    if not known:
+        st.info(
+            "The store holds no ablation of this experiment. Press Run: the first run starts the "
+            "model, which takes about twenty seconds, and control draws come in as they finish. "
+            "Every setting is in the address, so a copied link repeats the run.",
+            icon=":material/science:",
+        )
+        return
+    layers = known[-1]
+    if len(known) > 1:
+        layers = url_choice(
+            "Standard ablation at", known[::-1], "standard", widget="segmented",
+            format_func=lambda at: f"layers {at.replace(',', ', ')}" if "," in at else f"layer {at}",
+            label_visibility="collapsed",
+        )  # fmt: skip
+    result = _result(cache.store_id(), experiment_id, layers)
+    if result is not None:
+        ablation_evidence.show(result, result.request, standard=origin(result))
+
+
+def origin(result: AblationResult) -> str:
+    """What was run, for the caption over the picture."""
+    asked = result.request
+    return (
+        f"The standard ablation, as the pipeline ran it on {len(asked.documents)} held-out "
+        f"documents: clamp to base at strength {asked.strength:g}, the {asked.top} features with "
+        f"the largest share of the difference at each depth, {asked.draws} draws of each control. "
+        "Run starts one of your own with the settings above."
     )

@@ -7,9 +7,11 @@ import streamlit as st
 
 from lib.ablation import AblationResult
 from lib.ablation.outcome import Condition
+from lib.evidence.wording import CONTROLS
 from lib.figures import theme
 from lib.figures.ablation_tokens import by_token, predicted
 from lib.ui import ablation_tables, tokens
+from lib.ui.ablation_choice import as_features
 
 STRIP = (theme.TUNED, theme.DIFFERENCE)
 """Upper half of a token: before the edit; lower half: after it."""
@@ -20,9 +22,7 @@ def show(result: AblationResult) -> None:
     st.markdown("**Where the prediction differs from base**")
     st.html(strip(result))
     st.markdown("**What would come next**")
-    st.dataframe(
-        ablation_tables.next_tokens(columns(result)), hide_index=True, width="stretch"
-    )
+    st.dataframe(ablation_tables.next_tokens(columns(result)), hide_index=True, width="stretch")
     st.plotly_chart(
         by_token(lines(result), result.tokens),
         config={"displaylogo": False},
@@ -44,9 +44,7 @@ def strip(result: AblationResult) -> str:
         )
         for before, after in pairs
     ]
-    legend = tokens.legend(
-        ("KL to base, tuned", f"treated (full colour: {full:.2g} nats)"), STRIP
-    )
+    legend = tokens.legend(("KL to base, tuned", f"treated (full colour: {full:.2g} nats)"), STRIP)
     return legend + tokens.strip(predicted(result.tokens), marks, STRIP)
 
 
@@ -58,7 +56,9 @@ def columns(result: AblationResult) -> dict[str, Sequence]:
     }  # fmt: skip
     first = next((d.condition for d in result.controls if d.condition.next_tokens), None)
     found = {name: run.next_tokens for name, run in runs.items()}
-    return found if first is None else {**found, f"control: {first.name}, 1 draw": first.next_tokens}
+    if first is None:
+        return found
+    return {**found, f"control: {as_features(CONTROLS[first.name])}, 1 draw": first.next_tokens}
 
 
 def lines(result: AblationResult) -> dict[str, Sequence[float | None]]:

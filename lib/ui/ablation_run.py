@@ -7,14 +7,18 @@ from typing import Any
 
 import streamlit as st
 
-from lib.ablation import AblationError
+from lib.ablation import AblationError, AblationRequest
 from lib.ablation.client import AblationClient, Progress
 from lib.ablation.kinds import Request, result_from
+from lib.evidence.wording import CONTROLS
 from lib.ui import ablation_clients
+from lib.ui.ablation_choice import as_features
 from lib.ui.ablation_controls import Options
+from lib.ui.ablation_partial import expected
 from lib.ui.links import quoted
 
 RUN = "run"
+_VIEW = "ablation:view"
 POLL = 0.5
 """Seconds between two looks at a running request."""
 Draw = Callable[[Any, list[dict[str, Any]]], None]
@@ -42,6 +46,23 @@ def slot(view: str) -> Slot:
     return st.session_state.setdefault(f"ablation:slot:{view}", Slot())
 
 
+def forget(view: str) -> None:
+    """Leave the last answer; it stays among the stored runs."""
+    st.session_state.pop(f"ablation:slot:{view}", None)
+    st.query_params.pop(RUN, None)
+
+
+def entered(view: str) -> None:
+    """Each view has a run of its own: going to another takes that one's into the address."""
+    before = st.session_state.get(_VIEW, view)
+    st.session_state[_VIEW] = view
+    if before == view:
+        return
+    st.query_params.pop(RUN, None)
+    if slot(view).asked:
+        st.query_params[RUN] = slot(view).asked
+
+
 def button(view: str, kind: str, request: Request | None, options: Options) -> None:
     """Start a run; an address with ``run`` of the same request starts or fetches it by itself."""
     at = slot(view)
@@ -56,8 +77,10 @@ def button(view: str, kind: str, request: Request | None, options: Options) -> N
     linked = st.query_params.get(RUN, "")
     if at.ticket:
         ablation_clients.client(at.device).choose(at.ticket, options.if_gone)
-    if request is not None and options.ready and (
-        pressed or (linked == request.id and at.asked != linked)
+    if (
+        request is not None
+        and options.ready
+        and (pressed or (linked == request.id and at.asked != linked))
     ):
         start(view, request, options)
     elif linked and at.asked != linked:
@@ -77,7 +100,7 @@ def start(view: str, request: Request, options: Options) -> None:
     at.request = request
     try:
         at.ticket = client.submit(
-            request, viewer=_viewer(), timeout=options.timeout, if_gone=options.if_gone
+            request, viewer=viewer(), timeout=options.timeout, if_gone=options.if_gone
         )
     except AblationError as problem:
         at.failed = str(problem)
@@ -126,16 +149,27 @@ def _watch(view: str, ticket: str, draw: Draw | None) -> None:
     progress = client.progress(ticket)
     if progress.finished:
         st.rerun()
-    _bar(client, ticket, progress)
+    request, events = slot(view).request, client.events(ticket)
+    _bar(client, ticket, progress, _share(request, progress, events))
     if draw is not None:
-        draw(slot(view).request, client.events(ticket))
+        draw(request, events)
 
 
-def _bar(client: AblationClient, ticket: str, progress: Progress) -> None:
+def _share(request: Request | None, progress: Progress, events: list[dict[str, Any]]) -> float:
+    """How much of the run lies behind, 0..1: by its conditions, or by the parts of its stage."""
+    if isinstance(request, AblationRequest):
+        told = sum(event["event"] == "condition" for event in events)
+        return min(1.0, told / expected(request))
+    return min(1.0, (progress.done or 0) / progress.total) if progress.total else 0.0
+
+
+def _bar(client: AblationClient, ticket: str, progress: Progress, share: float) -> None:
     bar, stop = st.columns([6, 1], vertical_alignment="center")
-    share = progress.done / progress.total if progress.done and progress.total else 0.0
+    words = progress.words
+    for name, said in CONTROLS.items():
+        words = words.replace(name, as_features(said))
     left = "" if progress.remaining is None else f" · {progress.eta} left"
-    bar.progress(min(share, 1.0), text=f"{progress.words} · {progress.seconds:.0f} s{left}")
+    bar.progress(share, text=f"{words} · {progress.seconds:.0f} s{left}")
     stop.button(
         "Cancel", on_click=client.cancel, args=(ticket,), icon=":material/stop:", width="stretch"
     )
@@ -158,6 +192,6 @@ def _open_stored(at: Slot, kind: str, run: str) -> None:
     at.experiment_id, at.failed, at.note = record.about.experiment_id, "", ""
 
 
-def _viewer() -> str:
+def viewer() -> str:
     """Who asks: this browser session."""
     return st.session_state.setdefault("ablation:viewer", secrets.token_hex(8))

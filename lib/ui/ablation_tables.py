@@ -1,4 +1,4 @@
-"""The tables under an ablation: outcome and edits of every run. No Streamlit."""
+"""The tables under an ablation: outcome and edits of every run, next tokens."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +8,11 @@ import polars as pl
 
 from lib.ablation import AblationResult
 from lib.ablation.outcome import Condition, Edit, NextToken
-from lib.evidence.verdict import CausalVerdict
+from lib.evidence.verdict import CausalVerdict, ControlVerdict
 from lib.evidence.wording import CONTROLS
 from lib.metrics.intervals import Interval
 from lib.ui import tokens
+from lib.ui.ablation_choice import as_features
 
 OUTCOMES = pl.Schema({
     "run": pl.String, "draws": pl.Int64, "share": pl.Float64, "share_low": pl.Float64,
@@ -35,13 +36,19 @@ def outcomes(result: AblationResult, verdict: CausalVerdict) -> pl.DataFrame:
     for one in verdict.controls:
         runs = [d.condition for d in result.controls if d.control == one.control]
         rows.append({
-            "run": CONTROLS[one.control], "draws": one.draws, **_span(one.mean),
-            "percentile": 100 * one.percentile, "p": one.p,
-            "beaten": "no" if not one.beaten else one.unfair or "yes",
+            "run": as_features(CONTROLS[one.control]), "draws": one.draws, **_span(one.mean),
+            "percentile": _percent(one.percentile), "p": one.p,
+            "beaten": _beaten(one, verdict),
             "agreement": 100 * float(np.mean([run.agreement for run in runs])), "nll": None,
             "kl": float(np.mean([run.kl for run in runs])),
         })  # fmt: skip
     return pl.DataFrame(rows, schema=OUTCOMES)
+
+
+def _beaten(one: ControlVerdict, verdict: CausalVerdict) -> str:
+    if verdict.interval_missing:
+        return "no interval"
+    return "no" if not one.beaten else one.unfair or "yes"
 
 
 def _outcome(name: str, run: Condition, share: Interval | None) -> dict[str, Any]:
@@ -55,15 +62,23 @@ def _outcome(name: str, run: Condition, share: Interval | None) -> dict[str, Any
 def _span(found: Interval | None) -> dict[str, float | None]:
     if found is None:
         return {"share": None, "share_low": None, "share_high": None}
-    ends = (None if end is None else 100 * end for end in (found.low, found.high))
-    return {"share": 100 * found.value, **dict(zip(("share_low", "share_high"), ends, strict=True))}
+    ends = (None if end is None else _percent(end) for end in (found.low, found.high))
+    return {
+        "share": _percent(found.value),
+        **dict(zip(("share_low", "share_high"), ends, strict=True)),
+    }
+
+
+def _percent(share: float) -> float:
+    """Two decimals; never a negative zero."""
+    return round(100 * share, 2) + 0.0
 
 
 def edits(result: AblationResult) -> pl.DataFrame:
     """One row a run and depth, a control's draws averaged; shares in percent. Columns ``EDITS``."""
     runs = {"treated": [result.treated.edits], "full patch": [result.ceiling.edits]}
     for draw in result.controls:
-        runs.setdefault(CONTROLS[draw.control], []).append(draw.condition.edits)
+        runs.setdefault(as_features(CONTROLS[draw.control]), []).append(draw.condition.edits)
     rows = [_edit(name, same) for name, drawn in runs.items() for same in zip(*drawn, strict=True)]
     return pl.DataFrame(rows, schema=EDITS)
 
@@ -83,7 +98,7 @@ def _edit(name: str, draws: Sequence[Edit]) -> dict[str, Any]:
 
 def _mean_percent(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return 100 * float(np.mean(known)) if known else None
+    return _percent(float(np.mean(known))) if known else None
 
 
 def next_tokens(runs: dict[str, Sequence[NextToken]]) -> pl.DataFrame:

@@ -140,7 +140,9 @@ def read_file(name: str, content: bytes) -> list[str]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise TextError(f"The file is not UTF-8 text ({problem.reason} at {problem.start}).") from None
+        raise TextError(
+            f"The file is not UTF-8 text ({problem.reason} at {problem.start})."
+        ) from None
     if len(text) > UPLOAD:
         raise TextError(f"The file has {len(text):,} characters; up to {UPLOAD:,} are read.")
     lines = [line for line in text.split("\n") if line.strip()]

@@ -6,6 +6,7 @@ model at the same token; all means run over held-out tokens, first tokens left o
 
 from collections.abc import Iterable
 
+from lib.ui.definitions_ablation import ABLATION
 from lib.ui.definitions_internal import INTERNAL
 from lib.ui.definitions_points import POINTS
 
@@ -77,7 +78,7 @@ latents wanted before the dictionary shrank.
 """,
 }
 
-DEFINITIONS: dict[str, str] = INTERNAL | POINTS | _OTHERS
+DEFINITIONS: dict[str, str] = INTERNAL | POINTS | ABLATION | _OTHERS
 
 
 def chosen(names: Iterable[str]) -> str:

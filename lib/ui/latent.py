@@ -9,7 +9,7 @@ import streamlit as st
 
 from lib.figures.latents import activation_histogram
 from lib.store import crosscoder, latents
-from lib.ui import cache, checks, tokens
+from lib.ui import ablation_address, ablation_clients, cache, checks, tokens
 from lib.ui.examples import show_examples
 from lib.ui.feature_address import close, open_latent
 from lib.ui.links import quoted
@@ -42,6 +42,7 @@ def view(chosen: latents.Selection, asked: str) -> None:
     row = found.row(0, named=True)
     _heading(row, latents.neighbours(store, chosen, row["latent"]))
     _numbers(row)
+    _to_ablation(row)
     _checks(row)
     left, right = st.columns([3, 2], gap="large")
     with left:
@@ -98,7 +99,11 @@ def _numbers(row: dict[str, Any]) -> None:
     often = 1 if (row["frequency"] or 0) >= 0.1 else 3
     values = (
         ("Norm, base", _digits(row["norm_base"], "#.3g"), "Length of the decoder row, base side"),
-        ("Norm, tuned", _digits(row["norm_tuned"], "#.3g"), "Length of the decoder row, tuned side"),
+        (
+            "Norm, tuned",
+            _digits(row["norm_tuned"], "#.3g"),
+            "Length of the decoder row, tuned side",
+        ),
         ("Relative norm", _digits(row["delta_norm"], ".3f"), "0 base only, 1 tuned only"),
         ("Cosine", _digits(row["cosine"], ".3f"), "Of the base and the tuned direction"),
         ("Of the difference", _percent(row["difference_share"], 2), "Share of all features'"),
@@ -109,6 +114,15 @@ def _numbers(row: dict[str, Any]) -> None:
     for column, (label, value, meaning) in zip(st.columns(len(values)), values, strict=True):
         column.metric(label, value, help=meaning)
     st.caption(nu_words(row["nu_eps"], row["nu_r"]))
+
+
+def _to_ablation(row: dict[str, Any]) -> None:
+    """Lead to the ablation page with this feature alone, where the live bundle has it."""
+    where = (row["experiment_id"], row["layer"], row["latent"])
+    if ablation_clients.carries(*where) and st.button(
+        "Clamp this feature in the running model", icon=":material/content_cut:"
+    ):
+        st.switch_page("pages/ablation.py", query_params=ablation_address.link_to(*where))
 
 
 def _checks(row: dict[str, Any]) -> None:

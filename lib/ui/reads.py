@@ -1,8 +1,9 @@
-"""Cached reads of null controls, profiles over layers and novel features; keyed as in cache.py."""
+"""Cached reads of null controls, profiles, novel features, ablations; keyed as in cache.py."""
 
 import polars as pl
 import streamlit as st
 
+from lib.store import causal as _causal_queries
 from lib.store import novelty as _novelty_queries
 from lib.store import nulls as _null_queries
 from lib.ui import cache
@@ -36,3 +37,12 @@ def _novelty(store_id: str) -> pl.DataFrame:
 
 def novelty() -> pl.DataFrame:
     return _novelty(cache.store_id())
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _causal(store_id: str) -> pl.DataFrame:
+    return _causal_queries.runs(cache.store())
+
+
+def causal() -> pl.DataFrame:
+    return _causal(cache.store_id())

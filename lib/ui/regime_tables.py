@@ -3,7 +3,7 @@
 import polars as pl
 import streamlit as st
 
-from lib.ui import cache, claims, names, orders, points, regime_claims, retest, tables
+from lib.ui import cache, causal, claims, names, orders, points, regime_claims, retest, tables
 from lib.ui.inner import INNER, CutSource, Inner
 from lib.ui.nulls import Nulls
 
@@ -15,11 +15,12 @@ def show(
     text: str,
     source: CutSource,
     controls: Nulls,
+    ablations: pl.DataFrame,
 ) -> None:
     """Points with their labels, test-retest, and every order the page can show, corrected."""
     one, two, three = st.tabs(["Points and labels", "Training seeds", "All orders, corrected"])
     with one:
-        _labels(shown, axes, inner, text, source, controls)
+        _labels(shown, axes, inner, text, source, controls, ablations)
     with two:
         found = seeds(shown, inner, text)
         if found.is_empty():
@@ -63,6 +64,7 @@ def _labels(
     text: str,
     source: CutSource,
     controls: Nulls,
+    ablations: pl.DataFrame,
 ) -> None:
     ids = shown.runs["experiment_id"]
     rows = axes.filter(pl.col("experiment_id").is_in(ids.implode()))
@@ -70,12 +72,15 @@ def _labels(
     table = (
         rows.join(points.table(shown), on="experiment_id", maintain_order="left")
         .join(points.opinions(axes, source, controls), on="experiment_id", maintain_order="left")
+        .join(causal.columns(ablations), on="experiment_id", how="left", maintain_order="left")
         .with_columns(
-            name=pl.col("experiment_id").replace_strict(labels), **_null_columns(controls, inner)
+            causal=pl.col("causal").fill_null(causal.MISSING),
+            name=pl.col("experiment_id").replace_strict(labels),
+            **_null_columns(controls, inner),
         )
     )
     st.markdown(regime_claims.opinions(table))
-    tables.show(table, LABELS | tables.AXES | PEAK | NULLS, name=f"regimes-{text}")
+    tables.show(table, LABELS | causal.TABLE | tables.AXES | PEAK | NULLS, name=f"regimes-{text}")
     st.caption(
         "One row per training; the label belongs to the corpus, from the mean over its seeds. P = "
         "share of 2,000 draws of all points from their intervals over documents, both axes "

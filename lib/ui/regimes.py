@@ -11,6 +11,7 @@ from lib.figures.axis import Axis
 from lib.figures.scatter import Plane
 from lib.ui import (
     cache,
+    causal,
     claims,
     limits,
     orders,
@@ -64,9 +65,13 @@ def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
         cuts=[cut for cut in everything.cuts if cut.label in set(chosen["model"])],
         runs=everything.runs.filter(pl.col("point").is_in(chosen["experiment_id"].implode())),
     )
-    _scatter(shown, inner, text, controls)
+    ablations = reads.causal()
+    trainings = shown.runs.group_by("point").agg("experiment_id").iter_rows()
+    found = causal.links(ablations, dict(trainings))
+    _scatter(shown._replace(points=causal.marked(chosen, found)), inner, text, controls)
     _say(shown, inner, text, source, controls)
-    regime_tables.show(shown, axes, inner, text, source, controls)
+    st.markdown(causal.said(chosen, found, ablations))
+    regime_tables.show(shown, axes, inner, text, source, controls, ablations)
     scale.measured(chosen)
     with foot:
         provenance_all(shown.runs["experiment_id"].to_list(), f"{text} text")
@@ -88,7 +93,8 @@ def _scatter(shown: points.Measured, inner: Inner, text: str, controls: Nulls) -
     reaches = {model: controls.reach(model, inner.column) for model in models}
     x, y = _axes(shown, inner, text, list(reaches.values()))
     if len(models) > _MOST:
-        draw(scatter.regimes(shown.points, x, y, shown.cuts, runs=shown.runs, size=SIZE))
+        marked = shown.points.with_columns(word=pl.col("name") + pl.col("mark"))
+        draw(scatter.regimes(marked, x, y, shown.cuts, runs=shown.runs, size=SIZE))
         return
     planes = []
     for model in models:
@@ -98,7 +104,7 @@ def _scatter(shown: points.Measured, inner: Inner, text: str, controls: Nulls) -
         cuts = [cut for cut in shown.cuts if cut.label == model]
         full = dict(shown.points.select("experiment_id", "name").iter_rows())
         part = part.with_columns(
-            word="name", name=pl.col("experiment_id").replace_strict(full)
+            word=pl.col("name") + pl.col("mark"), name=pl.col("experiment_id").replace_strict(full)
         )  # fmt: skip
         title = model if len(models) > 1 else ""
         planes.append((title, Plane(part, x, y, cuts, *null, runs)))

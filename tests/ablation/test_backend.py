@@ -246,3 +246,19 @@ def test_asking_imports_no_torch_and_no_nnsight():
         [sys.executable, "-c", code], cwd=paths.ROOT, env=dict(os.environ), check=False
     )
     assert done.returncode == 0
+
+
+def test_a_page_is_offered_what_a_place_serves(offered, smi):
+    smi(TWO)
+    published = Need("hf:meta-llama/Llama-3.1-8B", adapter_repo="someone/adapter")
+    ndif, cpu, gpu = (by_name()[name] for name in ("ndif", "cpu", "cuda:0"))
+    for unserved, words in (
+        ({"kind": "generate"}, "prompts and documents only"),
+        ({"intervention": "scale_lora"}, "changes the adapter itself"),
+    ):
+        need = published._replace(**unserved)
+        assert words in ndif.refusal(need)
+        assert cpu in serving(need)
+        assert ndif not in serving(need)
+    assert [gpu.place(p) for p in gpu.precisions] == ["cuda:0", "cuda:0/bf16"]
+    assert (cpu.place(), ndif.place("bf16"), by_name()["cuda"].place()) == ("cpu", "ndif", "auto")

@@ -1,9 +1,9 @@
-"""The page of live ablations on a small real store, with a real worker, and its figure."""
+"""The ablation page on a small real store, with a real worker: every view, addresses, hostile input."""
 
+import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import duckdb
 import pytest
@@ -13,44 +13,47 @@ from streamlit.testing.v1 import AppTest
 from lib import ablation, paths
 from lib.ablation import AblationRequest
 from lib.ablation.client import AblationClient
-from lib.figures.ablation import divergence_from_base, percent
+from lib.ablation.results import ResultStore
+from lib.evidence import causal
 from lib.store import SCHEMA_VERSION
-from lib.ui import ablation_result
-from tests.ablation.bundles import PROMPT, SKIP
+from lib.ui import ablation_address, ablation_clients, ablation_evidence, ablation_lists
+from tests.ablation.bundles import PROMPT
 
 PATIENCE = 300
 """Seconds; a worker starts in about 5, but on a crowded machine it may take a minute."""
-
-
-def wait(client, ticket, seconds=PATIENCE):
-    end = time.monotonic() + seconds
-    while not client.progress(ticket).finished:
-        assert time.monotonic() < end, client.progress(ticket)
-        time.sleep(0.01)
-    return client.progress(ticket)
+LINES = (
+    "The quiet mind asks for little, and finds it near at hand.",
+    "A cart blocks the road; the road was never yours to begin with.",
+    "Praise at noon is gone by evening, and so is blame, if you let it.",
+)
 
 
 @pytest.fixture(scope="module")
-def client(bundles):
+def client(bundles, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSIDEOUT_PRECOMPUTED", str(bundles))
-        client = AblationClient()
+        results = ResultStore(tmp_path_factory.mktemp("results"))
+        client = AblationClient(devices=("cpu",), results=results)
         yield client
         client.close()
 
 
 @pytest.fixture
 def page(bundles, client, monkeypatch):
-    """The page on a small real store, with the real worker of this module."""
     store = paths.store_file(bundles)
     if not store.exists():
         fill_store(store)
     monkeypatch.setenv("INSIDEOUT_PRECOMPUTED", str(bundles))
     st.cache_data.clear()
     st.cache_resource.clear()
-    monkeypatch.setattr("lib.ui.ablation.client", lambda: client)
+    monkeypatch.setattr("lib.ui.ablation_clients.client", lambda device: client)
+    return open_page(experiment="both")
+
+
+def open_page(**parameters):
     page = AppTest.from_file(str(paths.ROOT / "pages" / "ablation.py"), default_timeout=PATIENCE)
-    page.query_params["experiment"] = "both"
+    for key, value in parameters.items():
+        page.query_params[key] = value
     return page
 
 
@@ -74,134 +77,211 @@ def fill_store(file):
         )
 
 
-def settled(page, client):
-    """The page after its request has been answered."""
-    if "ablation:ticket" in page.session_state:  # else the answer was quicker than the page
-        wait(client, page.session_state["ablation:ticket"])
-    return page.run()
+def settled(page, client, view):
+    """The page after the request of this view has been answered."""
+    ticket = page.session_state[f"ablation:slot:{view}"].ticket
+    end = time.monotonic() + PATIENCE
+    while ticket and not client.progress(ticket).finished:
+        assert time.monotonic() < end, client.progress(ticket)
+        time.sleep(0.02)
+    page.run()
+    assert not page.exception
+    return page
 
 
-def run_button(page):
-    return next(button for button in page.button if button.label == "Run")
+def press_run(page):
+    next(button for button in page.button if button.label == "Run").click().run()
+    assert not page.exception
 
 
 def everything(page):
-    return " ".join(m.value for m in [*page.markdown, *page.caption, *page.info, *page.error])
+    parts = [page.markdown, page.caption, page.info, page.error, page.warning]
+    return " ".join(one.value for part in parts for one in part)
 
 
-def test_page_runs_a_clamp_and_tells_what_it_undoes(page, client, run_live):
-    page.query_params["prompt"] = PROMPT
-    page.run()
+def pasted(**more):
+    return {"experiment": "both", "texts": "pasted", "lines": "\n".join(LINES), "top": "6",
+            "draws": "3", "neutral": "1", "tokens": "40", **more}  # fmt: skip
+
+
+def test_documents_view_runs_the_request_and_tells_the_verdict(page, client, sessions):
+    page = open_page(**pasted(dose="strength")).run()
     assert not page.exception
     assert "Press Run" in everything(page)
-    run_button(page).click().run()
-    settled(page, client)
-    assert not page.exception
-    result = run_live("both", layers=(0, 1), top=8)
+    press_run(page)
+    settled(page, client, "documents")
+    asked = page.session_state["ablation:slot:documents"].result.request
+    assert asked.documents == LINES
+    assert (asked.top, asked.draws, asked.prompt_limit, len(asked.neutral)) == (6, 3, 40, 1)
+    assert page.query_params["run"] == asked.id
+    result = ablation.run(asked, sessions["both"])
     told = everything(page)
-    assert ablation_result.verdict(result) in told
+    assert ablation_evidence.words(causal.judge(result)) in told
+    assert ablation_evidence.harm(result) in told
     assert "41% at layer 1" in told
-    assert "n = " in told
-    assert page.query_params["run"] == result.request.id
-    table = page.dataframe[0].value
-    assert table["rank"].tolist() == list(range(1, 11))
-    assert len(page.dataframe[1].value) == 4  # two clamps at two depths
+    outcomes, edits = page.dataframe[0].value, page.dataframe[1].value
+    treated = outcomes.set_index("run").loc["treated"]
+    assert treated["share"] == pytest.approx(100 * result.treated.share_reversed, abs=0.01)
+    assert len(edits) == 7 * 2  # treated, ceiling and five controls at two depths
+    assert "Dose and response" in told
 
 
-def test_page_address_repeats_the_run(page, client, sessions):
+def test_an_opened_link_gives_the_result_without_a_second_run(page, client):
+    page = open_page(**pasted()).run()
+    press_run(page)
+    settled(page, client, "documents")
+    run = page.query_params["run"]
+    again = open_page(**pasted(run=run)).run()
+    settled(again, client, "documents")
+    found = [one.session_state["ablation:slot:documents"].result for one in (page, again)]
+    assert found[0].seconds == found[1].seconds  # wall times: it did not run twice
+    assert "belongs to other settings" not in everything(again)
+    other = open_page(experiment="both", run=run).run()  # other settings, the same run
+    assert "belongs to other settings" in everything(other)
+    assert f"Run `{run}`" in everything(other)
+
+
+def test_prompt_view_repeats_an_address_and_marks_what_is_old(page, client, sessions):
     request = AblationRequest(
         experiment_id="both", prompt="Ask little.", layers=(1,), top=3, picked=((1, 111),),
-        strength=0.5, seed=7,
+        strength=0.5, seed=7, draws=2, controls=("gaussian",),
     )  # fmt: skip
-    for key, value in {
-        "prompt": request.prompt, "depth": "1", "top": "3", "pick": "1.111",
-        "strength": "0.5", "seed": "7", "run": request.id,
-    }.items():  # fmt: skip
-        page.query_params[key] = value
-    settled(page.run(), client)
-    assert not page.exception
-    expected = ablation_result.verdict(ablation.run(request, sessions["both"]))
-    assert expected in everything(page)
-    page.slider(key="url:top").set_value(
-        5
-    ).run()  # the address follows, the old result is marked as such
+    page = open_page(
+        view="prompt", experiment="both", prompt=request.prompt, depth="1", top="3",
+        latents="1.111", strength="0.5", seed="7", draws="2", control="gaussian", run=request.id,
+    ).run()  # fmt: skip
+    settled(page, client, "prompt")
+    result = ablation.run(request, sessions["both"])
+    assert ablation_evidence.words(causal.judge(result)) in everything(page)
+    shown = page.dataframe[0].value
+    assert shown["rank"].tolist() == list(range(1, 11))
+    assert shown.columns.tolist()[1:5] == ["base", "tuned", "treated", "full patch"]
+    page.slider(key="url:top").set_value(5).run()
     assert page.query_params["top"] == "5"
-    assert "other settings" in everything(page)
+    assert "belongs to other settings" in everything(page)
 
 
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
         ({"experiment": "bare"}, "no live bundle for 'bare'"),
-        ({"prompt": "   "}, "prompt is empty"),
+        ({"view": "prompt", "prompt": "   "}, "prompt is empty"),
         ({"depth": "none"}, "at least one depth"),
         ({"strength": "much"}, "strength `much`"),
         ({"top": "-3"}, "`-3`"),
-        ({"pick": "1.999999"}, "1.999999"),
+        ({"latents": "1.999999"}, "1.999999"),
+        ({"latents": "<script>alert(1)</script>"}, "`<script>alert(1)</script"),
+        ({"kind": "magic"}, "`magic`"),
+        ({"run": "`no](such)"}, "not among the stored runs"),
+        ({"texts": "pasted"}, "Paste at least one line"),
+        ({"view": "generate", "temperature": "nan"}, "`nan`"),
+        ({"view": "shared", "layer": "77"}, "`77`"),
+        ({}, "no held-out document"),
     ],
 )
-def test_page_explains_bad_addresses(page, parameters, told):
-    for key, value in parameters.items():
-        page.query_params[key] = value
-    page.run()
+def test_bad_addresses_are_explained(page, parameters, told):
+    page = open_page(**{"experiment": "both", **parameters}).run()
     assert not page.exception
-    assert told in everything(page) + " ".join(w.value for w in page.warning)
+    assert told in everything(page)
 
 
-def test_page_shows_the_worker_s_refusal_and_markup_as_text(page, client):
-    page.query_params["prompt"] = "<script>alert(1)</script> " * 30
-    page.run()
-    run_button(page).click().run()
-    settled(page, client)
-    assert not page.exception
-    assert "780 tokens, the limit is 256: shorten it" in everything(page)
+def test_a_refused_prompt_is_kept_and_markup_stays_text(page, client):
+    long = "<script>alert(1)</script> " * 150
+    page = open_page(view="prompt", experiment="both", draws="1").run()
+    page.text_area[0].set_value(long).run()
+    press_run(page)
+    settled(page, client, "prompt")
+    assert "3900 tokens, the limit is 256: shorten it" in everything(page)
+    assert page.text_area[0].value == long
+    assert "prompt" not in page.query_params  # too long for a link, and the page says so
+    assert "a copied link does not carry it" in everything(page)
     page.text_area[0].set_value("<script>alert(1)</script>").run()
-    run_button(page).click().run()
-    settled(page, client)
-    strip = " ".join(html.proto.body for html in page.get("html"))
-    assert "&lt;" in strip
-    assert "<script" not in strip
+    press_run(page)
+    settled(page, client, "prompt")
+    strips = " ".join(html.proto.body for html in page.get("html"))
+    assert "&lt;" in strips
+    assert "<script" not in strips
 
 
-def test_verdict_says_it_when_nothing_differs(run_live):
-    same = run_live("both")
-    same = replace(
-        same,
-        clamped=replace(same.clamped, share_reversed=None),
-        control=replace(same.control, share_reversed=None),
-    )
-    assert "nothing to undo" in ablation_result.verdict(same)
+def test_generate_view_shows_four_lanes(page, client):
+    page = open_page(view="generate", experiment="both", prompt=PROMPT, top="4", new="5").run()
+    press_run(page)
+    settled(page, client, "generate")
+    result = page.session_state["ablation:slot:generate"].result
+    assert [lane.name for lane in result.lanes] == ["base", "tuned", "clamped", "control"]
+    told = everything(page)
+    assert "control: random features" in told
+    assert f"tuned {result.lanes[1].kl:.3f} nats" in told
+    table = page.dataframe[0].value
+    first = result.lanes[1].steps[0].next_tokens[0]
+    assert table["tuned"][0].endswith(f"{first.probability:.1%}")
+    page.slider(key="url:step").set_value(3).run()
+    third = result.lanes[1].steps[2].next_tokens[0]
+    assert page.dataframe[0].value["tuned"][0].endswith(f"{third.probability:.1%}")
 
 
-def test_verdict_names_harm_and_percentages_read_well(run_live):
-    worse = run_live("both", top=8)
-    worse = replace(worse, clamped=replace(worse.clamped, share_reversed=-2.61))
-    told = ablation_result.verdict(worse)
-    assert "undoes nothing of the output change; it adds to it" in told
-    assert "of that ceiling" not in told
-    shown = [percent(share) for share in (0.123, 0.0449, -2.61, -0.0001, 1.0)]
-    assert shown == ["12 %", "4.5 %", "\u2212261 %", "0 %", "100 %"]
+def test_shared_view_gives_the_correlation(page, client):
+    page = open_page(**pasted(view="shared", layer="1", count="12")).run()
+    press_run(page)
+    settled(page, client, "shared")
+    result = page.session_state["ablation:slot:shared"].result
+    assert len(result.shifts) == 12
+    assert f"n = {result.spearman.n} features" in everything(page)
+    table = page.dataframe[0].value
+    shift = next(s for s in result.shifts if s.latent == table["feature"][0])
+    assert (table["base"][0], table["tuned"][0]) == pytest.approx(result.mean_kl(shift))
 
 
-def test_figure_shows_the_four_conditions_with_their_numbers(run_live):
-    result = run_live("both", top=8)
-    figure = divergence_from_base(result)
-    bars = {bar.y[0]: bar.x[0] for bar in figure.data if bar.type == "bar"}
-    assert bars == {
-        "tuned": result.tuned.kl,
-        "clamped": result.clamped.kl,
-        "control (1 draw)": result.control.kl,
-        "full patch": result.ceiling.kl,
-    }
-    line = next(d for d in figure.data if d.type == "scatter" and d.name == "clamped")
-    assert list(line.y) == list(result.clamped.kl_per_token[SKIP:])
-    assert line.x[0] == SKIP  # made at position 4 (BOS = 0), it is of the prompt's token 4
-    assert line.customdata[-1] == " (next token)"
+def test_stored_runs_are_listed_opened_and_replayed(page, client):
+    page = open_page(view="prompt", experiment="both", prompt="Ask for less.", draws="1").run()
+    press_run(page)
+    settled(page, client, "prompt")
+    run = page.query_params["run"]
+    stored = open_page(view="stored", experiment="both", run=run).run()
+    assert not stored.exception
+    assert run in stored.dataframe[0].value["id"].tolist()
+    next(b for b in stored.button if b.label == "Run it anew").click().run()
+    settled(stored, client, "stored")
+    assert "agrees with the stored result bit for bit" in everything(stored)
+    next(b for b in stored.button if b.label == "Open").click().run()
+    assert not stored.exception
+    assert stored.query_params["view"] == "prompt"
+    assert stored.text_area[0].value == "Ask for less."
+    assert f"Run `{run}`" in everything(stored)
 
 
-def test_dashboard_side_imports_no_torch():
+def test_the_link_of_a_feature_clamps_it_alone(page):
+    link = ablation_address.link_to("both", 1, 105)
+    page = open_page(view="prompt", **link).run()
+    assert not page.exception
+    assert page.slider(key="url:top").value == 0
+    assert page.session_state["ablation:picked"] == [(1, 105)]
+    assert ablation_clients.carries("both", 1, 105)
+    assert not ablation_clients.carries("both", 1, 5)
+    assert not ablation_clients.carries("bare", 1, 105)
+
+
+def test_saved_lists_come_back_and_odd_names_are_refused():
+    picks = ((1, 105), (0, 100))
+    ablation_lists.save("both", "my list", picks)
+    assert ablation_lists.names("both") == ["my list"]
+    assert ablation_lists.load("both", "my list") == picks
+    assert ablation_lists.names("planted") == []
+    for name in ("../../etc", "", "a/b", ".hidden", "x" * 61, "dot."):
+        with pytest.raises(ablation_lists.ListError, match="cannot name a list"):
+            ablation_lists.save("both", name, picks)
+    with pytest.raises(ablation_lists.ListError, match="no feature is picked"):
+        ablation_lists.save("both", "empty", ())
+    (ablation_lists.folder("both") / "my list.json").write_text("[[1, 2, 3]]")
+    with pytest.raises(ablation_lists.ListError, match="no list of features"):
+        ablation_lists.load("both", "my list")
+
+
+def test_the_page_imports_no_torch():
+    page = (paths.ROOT / "pages" / "ablation.py").read_text()
+    names = re.findall(r"\bablation\w*", page.split("VIEWS")[0])
     code = (
-        "import sys, lib.ablation.client, lib.figures.ablation, lib.ui.ablation;"
+        f"import sys; from lib.ui import {', '.join(sorted(set(names)))}, latent;"
         "print([m for m in ('torch', 'transformers', 'peft', 'nnsight') if m in sys.modules])"
     )
     out = subprocess.run(

@@ -16,6 +16,7 @@ from lib.ablation.client import AblationClient
 from lib.ablation.failures import explain
 from lib.ablation.generate import GenerateRequest, generate
 from lib.ablation.meaning import MeaningRequest, compare
+from lib.ablation.places import Place
 from lib.ablation.results import ResultStore
 from lib.ablation.session import open_session
 from lib.ablation.worker import Worker
@@ -232,7 +233,7 @@ def answered(tmp_path, monkeypatch, run, kind="ablation"):
     monkeypatch.setitem(kinds.KINDS, "ablation", kinds.KINDS["ablation"]._replace(run="x:y"))
     monkeypatch.setattr("lib.ablation.worker.runner", lambda kind: run)
     with (tmp_path / "out").open("w+") as out:
-        worker = Worker(out, "cpu")
+        worker = Worker(out, Place("cpu"))
         message = {"ticket": "t", "kind": kind, "request": ask().to_json()}
         lives = worker.answer(message)
         out.seek(0)

@@ -1,0 +1,134 @@
+"""What the ablation page makes of results: picture, tables, uploads, what is told while it runs."""
+
+from dataclasses import replace
+
+import pytest
+
+from lib.ablation import AblationRequest
+from lib.evidence import causal
+from lib.figures.ablation import Evidence, Span, Strip, evidence
+from lib.figures.ablation_tokens import by_token
+from lib.ui import ablation_evidence, ablation_partial, ablation_prompt, ablation_tables
+from lib.ui.ablation_texts import TextError, read_file
+from tests.ablation.bundles import PROMPT, SKIP
+
+TEXTS = (PROMPT, "Stand aside and let the noise go by; it was never about you.")
+
+
+def test_the_picture_holds_every_draw_and_the_treated_line():
+    strips = [Strip("noise", (-0.2, 0.0, 0.1), 0.1), Strip("later")]
+    figure = evidence(Evidence(Span(0.3, 0.2, 0.4), Span(0.5), strips))
+    assert list(figure.layout.yaxis.ticktext) == ["treated", "full patch", "noise", "later"]
+    by_name = {trace.name: trace for trace in figure.data}
+    assert list(by_name["noise"].x) == [-20.0, 0.0, 10.0]
+    assert list(by_name["noise, 97.5th percentile"].x) == [10.0, 10.0]
+    assert len(by_name["later"].x) == 0
+    assert by_name["treated"].x[0] == 30.0
+    assert by_name["treated"].error_x.arrayminus[0] == pytest.approx(10)
+    lines = sorted(shape.x0 for shape in figure.layout.shapes if shape.type == "line")
+    assert lines == [0, 30.0]
+    (band,) = [shape for shape in figure.layout.shapes if shape.type == "rect"]
+    assert (band.x0, band.x1) == (20.0, 40.0)
+
+
+def test_rows_of_the_picture_lie_where_their_labels_are():
+    figure = evidence(Evidence(Span(0.3), Span(0.5), [Strip("noise", (0.1,), 0.1)]))
+    places = dict(zip(figure.layout.yaxis.ticktext, figure.layout.yaxis.tickvals, strict=True))
+    by_name = {trace.name: trace for trace in figure.data}
+    assert by_name["treated"].y0 == places["treated"]
+    assert by_name["full patch"].y0 == places["full patch"]
+    assert abs(by_name["noise"].y[0] - places["noise"]) < 0.5
+
+
+def test_tables_hold_the_verdicts_numbers(run_live):
+    result = run_live("both", documents=TEXTS, top=6)
+    verdict = causal.judge(result)
+    rows = {row["run"]: row for row in ablation_tables.outcomes(result, verdict).to_dicts()}
+    assert rows["base"]["share"] == 100
+    assert rows["tuned"]["share"] == 0
+    assert rows["treated"]["share_low"] == pytest.approx(100 * verdict.share.low, abs=0.01)
+    noise = next(one for one in verdict.controls if one.control == "gaussian")
+    assert rows["Gaussian noise"]["p"] == noise.p
+    assert rows["Gaussian noise"]["percentile"] == pytest.approx(100 * noise.percentile, abs=0.01)
+    edits = ablation_tables.edits(result)
+    (treated,) = edits.filter(run="treated", layer=1).to_dicts()
+    edit = next(e for e in result.treated.edits if e.layer == 1)
+    assert treated["norm"] == pytest.approx(edit.norm)
+    assert treated["removed"] == pytest.approx(100 * edit.removed, abs=0.01)
+    one = causal.judge(run_live("both", top=6))
+    told = ablation_tables.outcomes(run_live("both", top=6), one)
+    assert set(told["beaten"].drop_nulls()) == {"no interval"}
+
+
+def test_what_was_told_makes_the_result_that_comes_in_the_end(sessions):
+    from lib import ablation
+
+    request = AblationRequest(
+        experiment_id="both", documents=TEXTS, top=4, draws=2, dose_strengths=(0.5,), dose_tops=(2,)
+    )
+    events = []
+    result = ablation.run(request, sessions["both"], tell=lambda **m: events.append(m))
+    assert len(events) == ablation_partial.expected(request)
+    told = ablation_partial.partial(request, events)
+    assert told.treated == result.treated
+    assert told.dose == result.dose
+    assert [d.condition for d in told.controls] == [d.condition for d in result.controls]
+    assert ablation_partial.partial(request, events[:3]) is None
+    half = ablation_partial.partial(request, events[:7])
+    assert len(half.controls) == 3
+    assert causal.judge(half).share == causal.judge(result).share
+
+
+def test_strip_and_lines_are_of_the_predicted_token(run_live):
+    result = run_live("both", top=8)
+    lines = ablation_prompt.lines(result)
+    draws = [draw.condition.kl_per_token[SKIP] for draw in result.controls]
+    assert lines["control"][:SKIP] == [None] * SKIP
+    assert lines["control"][SKIP] == pytest.approx(sum(draws) / len(draws))
+    figure = by_token(lines, result.tokens)
+    treated = next(line for line in figure.data if line.name == "treated")
+    assert list(treated.y) == list(result.treated.kl_per_token[SKIP:])
+    assert treated.x[0] == SKIP  # made at position 4 (BOS = 0), it is of the prompt's token 4
+    assert treated.customdata[-1] == " (next token)"
+    assert "KL to base: tuned" in ablation_prompt.strip(result)
+
+
+def test_dose_panels_follow_the_request(run_live):
+    result = run_live("both", documents=TEXTS, top=4, dose_strengths=(0.0, 1.0), dose_tops=(0, 4))
+    panels = ablation_evidence.doses(result)
+    assert [name for name, _ in panels] == ["strength", "features per depth"]
+    for _, points in panels:
+        assert points[0].share.value == 0
+        assert points[1].share.value == pytest.approx(result.treated.share_reversed)
+        assert points[1].share.low is not None
+    assert ablation_evidence.doses(replace(result, dose=())) == []
+
+
+def test_words_speak_of_features(run_live):
+    told = ablation_evidence.words(causal.judge(run_live("both", top=6)))
+    assert "these features" in told
+    assert "latent" not in told
+
+
+def test_uploads_are_read_as_documents():
+    assert read_file("a.txt", b"one\r\n\n  two \n") == ["one", "two"]
+    assert read_file("a.txt", b"\xef\xbb\xbfone") == ["one"]
+    jsonl = '{"text": "a\\nb", "id": 3}\n\n{"text": "c"}'
+    assert read_file("a.jsonl", jsonl.encode()) == ["a\nb", "c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
+        ("a.txt", b" \n\n", "no text"),
+        ("a.txt", b"x" * 2_000_001, "2,000,001 characters"),
+        ("a.jsonl", b'{"text": "a"}\n{nonsense', "Line 2 of the file is not JSON"),
+        ("a.jsonl", b"[" * 100_000, "Line 1 of the file is not JSON"),
+        ("a.jsonl", b'{"text": 7}', 'no object with a "text"'),
+        ("a.jsonl", b'["text"]', 'no object with a "text"'),
+    ],
+)
+def test_a_hostile_upload_is_explained(name, content, told):
+    with pytest.raises(TextError, match=told):
+        read_file(name, content)
