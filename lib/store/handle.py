@@ -1,11 +1,12 @@
 """The read-only handle on the store, and what can be wrong with the file."""
 
+import re
 from pathlib import Path
 
 import duckdb
 from duckdb import DuckDBPyConnection
 
-from lib.store import SCHEMA_VERSION
+from lib.store import SCHEMA, SCHEMA_VERSION
 
 
 class StoreError(RuntimeError):
@@ -33,6 +34,7 @@ class StoreDamaged(StoreError):
         )
 
 
+_TABLES = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
 _RUN = "python -m lib run data/experiments/embedded.yaml"
 _RESTORE = "git checkout precomputed/store.duckdb"
 
@@ -48,6 +50,7 @@ def open_store(path: Path) -> DuckDBPyConnection:
         StoreMissing: no file at ``path``.
         StoreOutdated: no DuckDB file, no ``meta`` table, or another schema version.
         StoreLocked: another process writes to the file.
+        StoreDamaged: a table of the schema is missing.
     """
     if not path.is_file():
         raise StoreMissing(
@@ -71,6 +74,7 @@ def open_store(path: Path) -> DuckDBPyConnection:
         ) from problem
     _name_tables(store)
     _check_version(store, path)
+    _check_tables(store)
     return store
 
 
@@ -78,6 +82,16 @@ def _name_tables(store: DuckDBPyConnection) -> None:
     tables = store.sql("SELECT table_name FROM duckdb_tables() WHERE database_name = 'store'")
     for (name,) in tables.fetchall():
         store.execute(f'CREATE VIEW main."{name}" AS FROM store.main."{name}"')
+
+
+def _check_tables(store: DuckDBPyConnection) -> None:
+    found = {name for (name,) in store.sql("SELECT view_name FROM duckdb_views()").fetchall()}
+    missing = [
+        name for name in _TABLES.findall(SCHEMA.read_text(encoding="utf-8")) if name not in found
+    ]
+    if missing:
+        store.close()
+        raise StoreDamaged(f"no table {', '.join(missing)}")
 
 
 def _check_version(store: DuckDBPyConnection, path: Path) -> None:

@@ -98,7 +98,11 @@ def _numbers(row: dict[str, Any]) -> None:
     often = 1 if (row["frequency"] or 0) >= 0.1 else 3
     values = (
         ("Norm, base", _digits(row["norm_base"], "#.3g"), "Length of the decoder row, base side"),
-        ("Norm, tuned", _digits(row["norm_tuned"], "#.3g"), "Length of the decoder row, tuned side"),
+        (
+            "Norm, tuned",
+            _digits(row["norm_tuned"], "#.3g"),
+            "Length of the decoder row, tuned side",
+        ),
         ("Relative norm", _digits(row["delta_norm"], ".3f"), "0 base only, 1 tuned only"),
         ("Cosine", _digits(row["cosine"], ".3f"), "Of the base and the tuned direction"),
         ("Of the difference", _percent(row["difference_share"], 2), "Share of all features'"),
