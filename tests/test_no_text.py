@@ -9,7 +9,7 @@ import pytest
 
 from lib import paths
 from lib.corpora import OWN
-from lib.store.write import SCHEMA
+from lib.store import SCHEMA
 
 WRITTEN_BY_US = {("experiment", "config"), ("experiment", "versions")}
 """JSON records of the recipe and of package versions."""

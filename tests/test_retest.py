@@ -148,7 +148,7 @@ def test_models_have_panels_of_their_own_on_shared_axes():
     assert list(figure.layout.xaxis.range) == list(figure.layout.xaxis2.range)
     notes = [note.text for note in figure.layout.annotations]
     assert {"m", "n", "inner"} <= set(notes)
-    assert notes.count("null") == 2
+    assert notes.count("\u2190 null") == 2
     left, right = figure.layout.xaxis.domain, figure.layout.xaxis2.domain
     assert left[1] < right[0] and math.isclose(right[1], 1.0)
 

@@ -362,4 +362,4 @@ def test_names_hold_only_what_tells_experiments_apart():
 def test_every_definition_a_page_asks_for_exists():
     with pytest.raises(KeyError):
         definitions.chosen(["no such number"])
-    assert definitions.chosen(["KL"]).startswith("**KL.** ")
+    assert definitions.chosen(["KL"]).startswith("**KL.**\n\n$$")

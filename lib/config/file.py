@@ -33,6 +33,19 @@ class _File:
         check(all(0 <= s < 2**32 for s in self.seeds), "seeds", self.seeds, "each in 0..2^32-1")
 
 
+class _OneOfEach(yaml.SafeLoader):
+    """Refuses a key given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key, (where, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", where.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def load(path: Path) -> list[Experiment]:
     """Read an experiments file.
 
@@ -40,9 +53,11 @@ def load(path: Path) -> list[Experiment]:
         ConfigError: not YAML, an unknown key (the nearest valid one is named), a wrong type or value.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_OneOfEach)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; data/experiments/ has examples") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: a folder; name one experiments file in it") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a YAML text file: {error}") from None
     if not isinstance(raw, dict):

@@ -154,8 +154,8 @@ def corners(
     return Ground([], notes)
 
 
-def _behind(axis: Axis, cuts: Sequence[float | None], pixels: int, needed: float) -> float:
+def _behind(axis: Axis, cuts: Sequence[float | None], pixels: int, needed: float | int) -> float:
     """How far a name must move to stand behind a cut before which it has no room; 0 = it has."""
     places = [pixels * axis.share(cut) for cut in cuts if cut is not None]
     narrow = [place for place in places if 0 <= place < needed]
-    return max(narrow, default=0.0)
+    return float(max(narrow, default=0.0))

@@ -96,7 +96,7 @@ def streamed(
     Raises:
         ValueError: vocabularies, tokens or widths do not match, hidden states or logits are not
             finite (a logit of -inf has no place here: use ``kl_per_token``), a target is out of
-            range, or a chunk is empty.
+            range, a softcap is not positive, or a chunk is empty.
 
     Source: online softmax over vocabulary chunks, as in NVIDIA Model-Optimizer's flash_kd.
     """
@@ -108,6 +108,8 @@ def streamed(
                 f"hidden states of width {hidden.shape[1]} and an unembedding of width "
                 f"{unembed.shape[1]} belong to different models"
             )
+    if softcap is not None and not (math.isfinite(softcap) and softcap > 0):
+        raise ValueError(f"softcap must be a positive number or None, got {softcap}")
     if min(token_chunk, vocab_chunk) < 1:
         raise ValueError(f"chunks of {token_chunk} tokens and {vocab_chunk} logits hold nothing")
     pair = LogitPair(unembed_p, unembed_q, vocab_chunk, softcap)
@@ -163,6 +165,8 @@ def _terms(
 
 
 def _same_vocabulary(p: int, q: int) -> int:
+    if not p:
+        raise ValueError("a vocabulary of no tokens has no distribution; check the unembedding")
     if p != q:
         raise ValueError(
             f"the two models have vocabularies of {p} and {q} tokens; next-token distributions can "

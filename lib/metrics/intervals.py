@@ -164,6 +164,8 @@ def bootstrap_mean(
     high are None.
 
     Raises:
-        ValueError: no document, unequal lengths, or no token at all.
+        ValueError: no document, unequal lengths, a negative count, or no token at all.
     """
+    if any(not count >= 0 for count in counts):
+        raise ValueError("numbers of tokens must be 0 or more; check the documents' counts")
     return bootstrap_ratio(sums, counts, draws, seed, level)

@@ -51,6 +51,11 @@ def delta_norm(
 
     Source: Minder et al. 2025, arXiv:2504.02922, section 2.2.
     """
+    if norm_base.shape != norm_tuned.shape:
+        raise ValueError(
+            f"norms of {tuple(norm_base.shape)} base and {tuple(norm_tuned.shape)} tuned decoder rows "
+            "do not pair up"
+        )
     for name, norms in (("norm_base", norm_base), ("norm_tuned", norm_tuned)):
         if not (torch.isfinite(norms) & (norms >= 0)).all():
             raise ValueError(

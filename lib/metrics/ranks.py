@@ -45,9 +45,12 @@ def members(strata: Collection[Any], n: int) -> dict[object, Int[np.ndarray, " m
     """Positions of the points of each stratum, strata in order of appearance.
 
     Raises:
-        ValueError: not one stratum per point.
+        ValueError: not one stratum per point, or a point without one.
     """
     names = np.asarray(strata).ravel().tolist()
+    unnamed = sum(name is None or name != name for name in names)
+    if unnamed:
+        raise ValueError(f"{unnamed} points have no stratum (None or NaN); leave them out")
     if len(names) != n:
         raise ValueError(f"need one stratum per point; got {len(names)} for {n} points")
     return {

@@ -76,8 +76,13 @@ def median_cuts(internal: Collection[Any], output: Collection[Any]) -> Cuts:
     are relative to the experiments at hand: adding one may relabel the others.
 
     Raises:
-        ValueError: fewer than two experiments, or a middle value that is not positive.
+        ValueError: fewer than two experiments, unequal lengths, or a middle value that is not
+            positive.
     """
+    if len(internal) != len(output):
+        raise ValueError(
+            f"{len(internal)} internal and {len(output)} output values are not of the same experiments"
+        )
     return Cuts(_middle("internal", internal), _middle("output", output))
 
 
@@ -106,8 +111,13 @@ def null_cuts(
         no_change: value of the internal metric when nothing changed (1 for a ratio).
 
     Raises:
-        ValueError: no internal null draw, or a draw that is not finite.
+        ValueError: no internal null draw, or a draw or a floor that is not finite.
     """
+    floors = (no_change, kl_floor, practical_internal, practical_output)
+    if not all(math.isfinite(v) for v in floors):
+        raise ValueError(
+            f"no change, numerical floor and least changes must be finite, got {floors}"
+        )
     if not len(internal_null):
         raise ValueError("no null draw of the internal axis: measure null controls first")
     inside = _upper("internal", internal_null, level)

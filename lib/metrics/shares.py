@@ -28,8 +28,8 @@ def wilson(count: int, n: int) -> Share:
 
     Source: Wilson 1927, Journal of the American Statistical Association 22.
     """
-    if not 0 <= count <= n or n < 1:
-        raise ValueError(f"a share needs 0 <= count <= n and n >= 1, got {count} of {n}")
+    if not 0 <= count <= n or n < 1 or count != int(count) or n != int(n):
+        raise ValueError(f"a share needs whole 0 <= count <= n and n >= 1, got {count} of {n}")
     p, spread = count / n, _Z**2 / n
     centre = p + spread / 2
     half = _Z * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
@@ -81,8 +81,10 @@ def late_envelope(
     over documents; what remains when only the layers' intervals are stored.
 
     Raises:
-        ValueError: as ``late_share``.
+        ValueError: as ``late_share``; or bounds that do not pair up.
     """
+    if low.shape != high.shape or (low > high).any():
+        raise ValueError("each layer needs one interval whose low end is not above its high end")
     late = np.arange(len(low)) >= late_start
     least, most = np.where(late, low, high), np.where(late, high, low)
     return float(late_share(least, late_start)), float(late_share(most, late_start))

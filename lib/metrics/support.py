@@ -46,7 +46,12 @@ def sample_axis(
 
     Args:
         values, low, high: changes from no change (a ratio minus 1), in one unit.
+
+    Raises:
+        ValueError: an interval whose low end lies above its high end.
     """
+    if (low > high).any():
+        raise ValueError("an interval's low end lies above its high end; measure again")
     noise = np.random.default_rng(seed).standard_normal((draws, len(values)))
     positive = np.minimum(low, values) > 0
     with np.errstate(invalid="ignore", divide="ignore"):

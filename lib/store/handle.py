@@ -1,11 +1,12 @@
 """The read-only handle on the store, and what can be wrong with the file."""
 
+import re
 from pathlib import Path
 
 import duckdb
 from duckdb import DuckDBPyConnection
 
-from lib.store import READABLE, SCHEMA_VERSION
+from lib.store import ADDED, READABLE, SCHEMA, SCHEMA_VERSION
 
 
 class StoreError(RuntimeError):
@@ -33,6 +34,7 @@ class StoreDamaged(StoreError):
         )
 
 
+_TABLES = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
 _RUN = "python -m lib run data/experiments/embedded.yaml"
 _RESTORE = "git checkout precomputed/store.duckdb"
 
@@ -48,6 +50,7 @@ def open_store(path: Path) -> DuckDBPyConnection:
         StoreMissing: no file at ``path``.
         StoreOutdated: no DuckDB file, no ``meta`` table, or another schema version.
         StoreLocked: another process writes to the file.
+        StoreDamaged: a table of the schema is missing.
     """
     if not path.is_file():
         raise StoreMissing(
@@ -70,7 +73,7 @@ def open_store(path: Path) -> DuckDBPyConnection:
             f"or make it anew: `{_RUN}`"
         ) from problem
     _name_tables(store)
-    _check_version(store, path)
+    _check_tables(store, _check_version(store, path))
     return store
 
 
@@ -80,7 +83,17 @@ def _name_tables(store: DuckDBPyConnection) -> None:
         store.execute(f'CREATE VIEW main."{name}" AS FROM store.main."{name}"')
 
 
-def _check_version(store: DuckDBPyConnection, path: Path) -> None:
+def _check_tables(store: DuckDBPyConnection, version: int) -> None:
+    found = {name for (name,) in store.sql("SELECT view_name FROM duckdb_views()").fetchall()}
+    due = _TABLES.findall(SCHEMA.read_text(encoding="utf-8"))
+    added = ADDED if version < SCHEMA_VERSION else ()
+    missing = [name for name in due if name not in found and name not in added]
+    if missing:
+        store.close()
+        raise StoreDamaged(f"no table {', '.join(missing)}")
+
+
+def _check_version(store: DuckDBPyConnection, path: Path) -> int:
     try:
         rows = store.sql("SELECT schema_version FROM meta").fetchall()
     except duckdb.Error:  # no such table, or one of another shape
@@ -93,3 +106,4 @@ def _check_version(store: DuckDBPyConnection, path: Path) -> None:
             f"{SCHEMA_VERSION}. Take the committed store: `{_RESTORE}`, or make "
             f"it anew: `{_RUN}`"
         )
+    return version

@@ -12,9 +12,8 @@ from pathlib import Path
 import duckdb
 
 from lib import paths
-from lib.store import READABLE, SCHEMA_VERSION
+from lib.store import READABLE, SCHEMA, SCHEMA_VERSION
 
-SCHEMA = Path(__file__).with_name("schema.sql")
 BY_EXPERIMENT = (
     "experiment",
     "training_curve",

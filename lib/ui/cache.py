@@ -12,6 +12,7 @@ from duckdb import DuckDBPyConnection
 
 from lib import paths
 from lib.store import read
+from lib.ui import texts
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
@@ -49,11 +50,22 @@ def experiments() -> pl.DataFrame:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _axes(store_id: str, text: str) -> pl.DataFrame:
-    return read.axes(store(), text)
+    return texts.axes(store(), text)
 
 
 def axes(text: str) -> pl.DataFrame:
+    """Of ``texts.axes``, one of ``texts.TEXTS``."""
     return _axes(store_id(), text)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _responses(store_id: str) -> pl.DataFrame:
+    return read.axes(store(), "corpus", "response")
+
+
+def responses() -> pl.DataFrame:
+    """The axes of experiments whose corpus has prompts and responses, on the responses."""
+    return _responses(store_id())
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -27,8 +27,9 @@ $$
 
 tuned $p$ against base $q$, next-token distributions on the same context, in **nats**; the mean
 over scored tokens. Exact at every token (a sum over the whole vocabulary), never sampled.
-*Corpus* = the held-out part of the fine-tuning corpus; *neutral* = one common text for all
-experiments. Reverse KL swaps the roles; Jensen-Shannon is bounded by $\ln 2$. Below three times
+*Corpus* = the held-out part of the fine-tuning corpus; *responses* = the same without the prompts of
+instructions (all of it for other corpora), its null the whole corpus'; *neutral* = one common text
+for all experiments. Reverse KL swaps the roles; Jensen-Shannon is bounded by $\ln 2$. Below three times
 the *numerical floor* (the base against itself in another batch shape) a KL counts as 0.
 """,
     "Top-token agreement": """
@@ -87,4 +88,9 @@ def chosen(names: Iterable[str]) -> str:
     Raises:
         KeyError: a name without a definition.
     """
-    return "\n\n".join(f"**{name}.** {DEFINITIONS[name].strip()}" for name in names)
+    return "\n\n".join(_entry(name, DEFINITIONS[name].strip()) for name in names)
+
+
+def _entry(name: str, text: str) -> str:
+    """Display mathematics needs a paragraph of its own, or all that follows is read as LaTeX."""
+    return f"**{name}.**{chr(10) * 2 if text.startswith('$$') else ' '}{text}"

@@ -71,12 +71,16 @@ share* is the part of $\mathrm{E}\lVert x_f - x_b\rVert^2$ that is one constant 
     "Null controls": r"""
 The same measurement where nothing was learned: base against base with another **dictionary seed**,
 and base against base plus a **random LoRA** whose matrices have the Frobenius norms of the trained
-one (moved as far, but to nowhere). Draws of one control are pooled over the experiments of one model
-and hook; a random LoRA takes its norms and its text from its own experiment. On layers: **over it** =
-ratio / mean of the draws; $z = (\ln R - \overline{\ln R_0}) / s(\ln R_0)$, with $n - 1$ in $s$. z needs
-two draws that differ; with four, $s$ itself is uncertain by about 40 %. On regimes the inner cut is
-the 95 % point of the null draws, each taken at its own largest layer as the measured number is; the
-outer cut is that of the random LoRA's KL, and at least 0.02 nats and three times the numerical floor.
+one: weights of the same size, pointing nowhere. It moves activations far less than training does (the
+Layers page draws its displacement), so it says what is more than a change of weights of that size, not
+what is more than an equally large change of activations. Draws of one control are pooled over the
+experiments of one model and hook; a random LoRA takes its norms and its text from its own experiment.
+On layers: **over it** = ratio / mean of the draws;
+$z = (\ln R - \overline{\ln R_0}) / s(\ln R_0)$, with $n - 1$ in $s$. z needs two draws that differ;
+with four, $s$ itself is uncertain by about 40 %, with two by about 75 %: read z as "far outside" or
+"not", never as a probability. On regimes the inner cut is the 95 % point of the null draws, each taken
+at its own largest layer as the measured number is; the outer cut is that of the random LoRA's KL, and
+at least 0.02 nats and three times the numerical floor.
 With fewer than 20 draws the 95 % point is the largest.
 """,
     "Novel features": r"""
@@ -97,7 +101,9 @@ share of all CKA displacement that lies in the last 30 % of layers. **Late minus
 those layers minus mean $D$ of the *mid* layers, $0.4 \le \ell/L \le 0.6$. Displacement may grow with
 depth for any change, so both mean something only beside those of a random LoRA, computed from each
 draw's own CKA. Intervals: documents are left out block by block for all layers at once (delete-a-group
-jackknife, Kott 2001). *Above all of them*: the whole interval lies above the largest draw.
+jackknife, Kott 2001). Random adapters displace hundreds of times less, so nearly any *late minus mid*
+lies outside theirs: the share is the fair comparison. *Above all of them*: the whole interval
+lies above the largest draw.
 """,
     "Massive tokens": """
 A few tokens can carry activations tens of times larger than all others, whatever the text says (Sun et

@@ -75,9 +75,8 @@ def _numbers(displacement: np.ndarray) -> dict[str, float | None]:
 
 def placed(row: dict[str, object], column: str, draws: Sequence[float]) -> str:
     """Where an experiment's interval lies against all null draws: above, below, or among them."""
-    low, high = (row[column] if row[f"{column}_{e}"] is None else row[f"{column}_{e}"]
-                 for e in ("low", "high"))  # fmt: skip
-    if row[column] is None or not draws:
+    low, high = (row[f"{column}_{end}"] for end in ("low", "high"))
+    if row[column] is None or low is None or high is None or not draws:
         return "not defined"
     if low > max(draws):
         return "above all of them"

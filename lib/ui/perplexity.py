@@ -23,7 +23,7 @@ from lib.ui import (
 from lib.ui.frame import provenance_all
 from lib.ui.links import url_choice
 from lib.ui.nulls import Nulls
-from lib.ui.regimes import TEXTS
+from lib.ui.texts import HELP, TEXTS
 
 ALL = "all"
 
@@ -47,7 +47,7 @@ def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
     with columns[2]:
         null = _pick_null()
     with columns[3]:
-        text = url_choice("KL on", list(TEXTS), "text", "corpus", lambda text: f"{text} text")
+        text = url_choice("KL on", list(TEXTS), "text", "corpus", TEXTS.__getitem__, help=HELP)
     axes = cache.axes("corpus").filter(pl.lit(model == ALL) | (pl.col("base_model") == model))
     found = _points(axes, text, kind, null)
     if found.points.is_empty():
@@ -60,7 +60,7 @@ def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
     _tables(found, every, kind)
     with foot:
         provenance_all(
-            found.runs["experiment_id"].to_list(), f"perplexity on corpus text, KL on {text}"
+            found.runs["experiment_id"].to_list(), f"perplexity on corpus text, KL on {TEXTS[text]}"
         )
 
 
@@ -124,7 +124,7 @@ def _every_order(store_id: str) -> pl.DataFrame:
             pairs[name, "base perplexity"] = surprise.against(rows.points, "novel")
     for text in TEXTS:
         rows = _points(axes, text, "strict", "kept")
-        pairs[f"KL on {text} text", "base perplexity"] = surprise.against(rows.points, "outer")
+        pairs[f"KL on {TEXTS[text]}", "base perplexity"] = surprise.against(rows.points, "outer")
         pairs["peak reconstruction ratio", "base perplexity"] = surprise.against(
             rows.points, "inner"
         )
@@ -144,7 +144,9 @@ def published(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
     shown = (shown[0]._replace(title="novel features (not defined)"), *shown[1:])
     _draw(surprise.Surprise(rows, rows.clear()), shown, {})
     st.markdown(surprise_claims.claim())
-    st.markdown(surprise_claims.verdict(surprise.tests(rows, shown)))
+    st.markdown(
+        surprise_claims.verdict(surprise.tests(rows, shown), "From the published cells: rank")
+    )
     cells = cache.published("cells").filter(scale="70B")
     tables.show(cells, tables.CELLS, name="published-perplexity")
     foot.caption(

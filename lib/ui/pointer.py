@@ -1,21 +1,24 @@
 """What the pointer tells of one point: its label, its nulls, its training seeds. No Streamlit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lib.metrics.support import Judgement
 from lib.ui.nulls import Reach
 
 
-def label(judgement: Judgement, timed: str) -> str:
-    """The label's support, and which axis is undecided.
+def label(judgement: Judgement, timed: str, unbounded: Sequence[str] = ()) -> str:
+    """The label's support, which axis is undecided, and on which none of the error is known.
 
     Args:
+        unbounded: axes without an interval.
         timed: the label with its course, as ``labelling.timed``.
     """
     if not judgement.support:
         return "no cuts: neither high nor low"
     best = max(judgement.support, key=judgement.support.__getitem__)
     share = f"{best} in {100 * judgement.support[best]:.0f} % of draws"
+    if unbounded:
+        share += f" (no interval on the {' and '.join(unbounded)} axis: its error counts as 0)"
     if judgement.undecided:
         return f"{' and '.join(judgement.undecided)} undecided; {share}"
     return share if timed == judgement.label else f"{timed}; {share}"

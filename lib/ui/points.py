@@ -73,7 +73,11 @@ def _described(
     }
     says = [
         "<br>".join([
-            pointer.label(judgements[row["experiment_id"]], timed[row["experiment_id"]]),
+            pointer.label(
+                judgements[row["experiment_id"]], timed[row["experiment_id"]],
+                [axis for axis, column in (("inner", "x_low"), ("outer", "y_low"))
+                 if row[column] is None],
+            ),
             pointer.null(reaches[row["model"]]), pointer.seeds(row), f"{row['n_tokens']:,} tokens",
         ])
         for row in points.iter_rows(named=True)

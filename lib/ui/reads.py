@@ -6,14 +6,14 @@ import streamlit as st
 from lib.store import causal as _causal_queries
 from lib.store import novelty as _novelty_queries
 from lib.store import nulls as _null_queries
-from lib.ui import cache
+from lib.ui import cache, texts
 from lib.ui.nulls import Nulls
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def _nulls(store_id: str, text: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     store = cache.store()
-    return _null_queries.null_layers(store), _null_queries.null_outputs(store, text)
+    return _null_queries.null_layers(store), _null_queries.null_outputs(store, texts.stored(text))
 
 
 def nulls(text: str) -> Nulls:

@@ -6,6 +6,7 @@ import streamlit as st
 from lib.ui import cache, causal, claims, names, orders, points, regime_claims, retest, tables
 from lib.ui.inner import INNER, CutSource, Inner
 from lib.ui.nulls import Nulls
+from lib.ui.texts import TEXTS
 
 
 def show(
@@ -53,7 +54,7 @@ def seeds(shown: points.Measured, inner: Inner, text: str) -> pl.DataFrame:
     rows = runs.with_columns(name=pl.col("point").replace_strict(short), **unbounded)
     wanted = [retest.Quantity(way.column, way.label, way.unit) for way in INNER.values()]
     wanted.sort(key=lambda quantity: quantity.column != inner.column)
-    outer = retest.Quantity("kl", f"KL on {text} text", "nats per token")
+    outer = retest.Quantity("kl", f"KL on {TEXTS[text]}", "nats per token")
     return retest.spread(rows, [wanted[0], outer, *wanted[1:]])
 
 
@@ -111,9 +112,9 @@ def all_orders(store_id: str) -> pl.DataFrame:
     """Every inner metric against every outer text, over all experiments of the store."""
     found = {}
     for inner in INNER.values():
-        for text in ("corpus", "neutral"):
+        for text in TEXTS:
             runs = points.bare(cache.axes(text), inner)
-            found[inner.label, f"KL on {text} text"] = retest.cells(runs, ("x", "y"))
+            found[inner.label, f"KL on {TEXTS[text]}"] = retest.cells(runs, ("x", "y"))
     return orders.hypotheses(found)
 
 

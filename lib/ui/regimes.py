@@ -27,11 +27,12 @@ from lib.ui.inner import INNER, CutSource, Inner, interval
 from lib.ui.links import url_choice, url_multi
 from lib.ui.nulls import Nulls, Reach
 from lib.ui.nulls import known as known_nulls
+from lib.ui.texts import HELP, TEXTS
+from lib.ui.verdicts import listed
 
-OUTER = "outer change: KL(tuned || base) on {} text, nats per token"
+OUTER = "outer change: KL(tuned || base) on {}, nats per token"
 HEIGHT = 470
 SIZE = (1120, HEIGHT)
-TEXTS = ("corpus", "neutral")
 _MOST = 3  # panels side by side
 _SOURCES = {"medians": "medians", "nulls": "null controls"}
 
@@ -48,7 +49,7 @@ def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
             "Inner change", list(INNER), "inner", "ratio", lambda key: INNER[key].label,
         )]  # fmt: skip
     with columns[3]:
-        text = url_choice("KL on", list(TEXTS), "text", "corpus", lambda text: f"{text} text")
+        text = url_choice("KL on", list(TEXTS), "text", "corpus", TEXTS.__getitem__, help=HELP)
     axes, controls = cache.axes(text), reads.nulls(text)
     with columns[4]:
         source = _pick_source(models, inner, controls)
@@ -71,10 +72,13 @@ def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
     _scatter(shown._replace(points=causal.marked(chosen, found)), inner, text, controls)
     _say(shown, inner, text, source, controls)
     st.markdown(causal.said(chosen, found, ablations))
+    _say_left_out(known.filter(
+        pl.col("base_model").is_in(models), pl.col("corpus").is_in(corpora)
+    ), shown.runs, text)  # fmt: skip
     regime_tables.show(shown, axes, inner, text, source, controls, ablations)
     scale.measured(chosen)
     with foot:
-        provenance_all(shown.runs["experiment_id"].to_list(), f"{text} text")
+        provenance_all(shown.runs["experiment_id"].to_list(), TEXTS[text])
 
 
 def _pick_source(models: Sequence[str], inner: Inner, controls: Nulls) -> CutSource:
@@ -120,7 +124,7 @@ def _axes(
     """
     made = []
     for at, (axis, part, title, start) in enumerate((
-        ("x", "internal", inner.title, inner.start), ("y", "output", OUTER.format(text), 0.0)
+        ("x", "internal", inner.title, inner.start), ("y", "output", OUTER.format(TEXTS[text]), 0.0)
     )):  # fmt: skip
         values = points.extent(shown.points, axis, shown.runs[axis].to_list())
         held = [getattr(cut, part) for cut in shown.cuts]
@@ -132,7 +136,7 @@ def _axes(
 def _say(
     shown: points.Measured, inner: Inner, text: str, source: CutSource, controls: Nulls
 ) -> None:
-    chosen, outer = shown.points, f"KL on {text} text"
+    chosen, outer = shown.points, f"KL on {TEXTS[text]}"
     st.markdown(claims.correlation(
         orders.correlations(chosen), orders.confound(chosen), orders.steadiness(chosen), outer,
         orders.without_one(chosen),
@@ -150,6 +154,19 @@ def _say(
     )
 
 
+def _say_left_out(known: pl.DataFrame, drawn: pl.DataFrame, text: str) -> None:
+    """Experiments that these filters ask for and the figure lacks; prompts that count."""
+    lost = known.join(drawn, on="experiment_id", how="anti")["experiment_id"].to_list()
+    if lost:
+        st.warning(f"Not drawn, because an axis has no finite value: {', '.join(lost)}.")
+    with_prompts = drawn.join(cache.responses(), on="experiment_id", how="semi")["corpus"]
+    if text == "corpus" and len(with_prompts):
+        st.caption(
+            f"{listed(with_prompts.unique().sort().to_list())}: instructions, whose prompts count "
+            "here; *responses* under KL on leaves those out."
+        )
+
+
 def pick(label: str, options: list[str], key: str) -> list[str]:
     """Chosen options; none chosen means all of them, which the field says."""
     return url_multi(label, options, key, default=[], placeholder="all") or options
@@ -157,7 +174,7 @@ def pick(label: str, options: list[str], key: str) -> list[str]:
 
 def _say_empty(inner: Inner, text: str) -> None:
     st.info(
-        f"No experiment has both {inner.label} and KL on {text} text under these filters. Choose "
+        f"No experiment has both {inner.label} and KL on {TEXTS[text]} under these filters. Choose "
         "other filters, or run `python -m lib run data/experiments/embedded.yaml` to the end."
     )
 

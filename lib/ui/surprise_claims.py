@@ -18,7 +18,7 @@ FEW = 10
 _PLACES = {1: "first", 2: "second", 3: "third", 4: "fourth"}
 
 
-def verdict(found: Sequence[Counted]) -> str:
+def verdict(found: Sequence[Counted], whose: str = "Ours: rank") -> str:
     """What the panels say, one line each, with n and exact p; and the first against the seeds' sign.
 
     Args:
@@ -31,7 +31,7 @@ def verdict(found: Sequence[Counted]) -> str:
         f"- {title}: " + "; ".join(_one(c, several=several) for c in group)
         for title, group in itertools.groupby(found, key=lambda c: c.panel.title)
     ]
-    return "\n".join(["**Ours: rank correlation of base perplexity with**", *lines])
+    return "\n".join([f"**{whose} correlation of base perplexity with**", *lines])
 
 
 def sign(found: Sequence[Counted]) -> str:

@@ -15,6 +15,8 @@ from lib.ablation import AblationRequest
 from lib.ablation.client import AblationClient
 from lib.ablation.results import ResultStore
 from lib.evidence import causal
+from lib.pipeline.causal_rows import Asked, tables
+from lib.pipeline.excerpts import Excerpt
 from lib.store import SCHEMA_VERSION
 from lib.ui import ablation_address, ablation_clients, ablation_evidence, ablation_lists
 from tests.ablation.bundles import PROMPT
@@ -124,6 +126,39 @@ def test_documents_view_runs_the_request_and_tells_the_verdict(page, client, ses
     assert treated["share"] == pytest.approx(100 * result.treated.share_reversed, abs=0.01)
     assert len(edits) == 7 * 2  # treated, ceiling and five controls at two depths
     assert "Dose and response" in told
+
+
+def test_documents_view_opens_with_the_standard_result(
+    page, bundles, run_live, monkeypatch, tmp_path
+):
+    results = []
+    for layers in ((1,), (0, 1)):
+        result = run_live(
+            "both", documents=LINES, neutral=LINES[:1], layers=layers, top=6, draws=20
+        )
+        documents, neutral = (
+            tuple(Excerpt(f"d{i}", 0, text) for i, text in enumerate(texts))
+            for texts in (LINES, LINES[:1])
+        )
+        results.append((Asked(result.request, documents, neutral), result))
+    (tmp_path / "live").symlink_to(bundles / "live")
+    fill_store(paths.store_file(tmp_path))
+    with duckdb.connect(str(paths.store_file(tmp_path))) as store:
+        for name, rows in tables("both", "part", results).items():
+            store.register("rows", rows.to_arrow())
+            store.execute(f"INSERT INTO {name} BY NAME FROM rows")
+            store.unregister("rows")
+    monkeypatch.setenv("INSIDEOUT_PRECOMPUTED", str(tmp_path))
+    page.run()
+    assert not page.exception
+    told = everything(page)
+    assert "The standard ablation, as the pipeline ran it on 3 held-out documents" in told
+    together = ablation_evidence.words(causal.judge(result)).partition("**Clamp")[2][:80]
+    assert together in told
+    assert len(page.dataframe[1].value) == 7 * 2
+    alone = open_page(experiment="both", standard="1").run()
+    assert not alone.exception
+    assert len(alone.dataframe[1].value) == 7
 
 
 def test_an_opened_link_gives_the_result_without_a_second_run(page, client):
