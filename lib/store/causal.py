@@ -65,8 +65,8 @@ def result(
     """One standard ablation as the engine's own result; None where it was not measured.
 
     The store holds no text: ``request.documents`` and ``request.neutral`` hold the ids of the texts,
-    so ``request.id`` is not that of the run (column ``request_id`` is). Control draws are kept in
-    single precision, and the latents of the random ones are not kept.
+    so ``request.id`` is not that of the run (column ``request_id`` is). Control draws are
+    rounded to a few decimals (``write.DECIMALS``), and the latents of the random ones are not kept.
 
     Args:
         layers: as in column ``layers`` of ``runs``; empty = all depths together.

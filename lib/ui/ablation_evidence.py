@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import polars as pl
 import streamlit as st
 
 from lib.ablation import AblationRequest, AblationResult, limits
@@ -13,7 +12,7 @@ from lib.evidence.wording import CONTROLS, sentence
 from lib.figures.ablation import Evidence, Span, Strip, evidence
 from lib.figures.ablation_dose import Dose, dose_response
 from lib.metrics.intervals import DRAWS, Interval
-from lib.ui import ablation_tables, cache, tables
+from lib.ui import ablation_tables, ablation_words, tables
 from lib.ui.ablation_choice import as_features
 
 RESAMPLES_RUNNING = 300
@@ -71,10 +70,10 @@ def show(
         st.caption(f"So far: {len(result.controls)} control draws of those asked for.")
         return
     st.markdown(words(verdict))
-    st.caption(harm(result))
+    st.caption(ablation_words.harm(result))
     _tables(result, verdict)
     _doses(result)
-    st.caption(seen(result))
+    st.caption(ablation_words.seen(result))
     if standard:
         return
     seconds = ", ".join(
@@ -113,38 +112,6 @@ def _span(found: Interval) -> Span:
 
 def _key(result: AblationResult, part: str) -> str:
     return f"ablation:{part}:{result.request.id}"
-
-
-def harm(result: AblationResult) -> str:
-    """Agreement with base, and what the edit does to neutral text."""
-    before, after = result.tuned.agreement, result.treated.agreement
-    told = f"Top token as base's on {before:.0%} of tokens before, {after:.0%} after the edit. "
-    tuned, treated = result.tuned.neutral_nll, result.treated.neutral_nll
-    if tuned is None or treated is None:
-        return told + "No neutral text was read, so the damage is not measured."
-    return (
-        f"{told}Damage on neutral text: {treated - tuned:+.3f} nats per token "
-        f"({tuned:.3f} before, {treated:.3f} after the edit, {result.base.neutral_nll:.3f} in base)."
-    ).replace("-", "\u2212")
-
-
-def seen(result: AblationResult) -> str:
-    """How much of the change these dictionaries see at all: a clamp cannot undo the rest."""
-    layers = [chosen.layer for chosen in result.selected if chosen.latents]
-    if not layers:
-        return ""
-    rows = cache.dictionaries(result.request.experiment_id).filter(
-        pl.col("kind") == "crosscoder",
-        pl.col("layer").is_in(layers),
-        pl.col("fve_difference").is_not_null(),
-    )
-    told = [f"{row['fve_difference']:.0%} at layer {row['layer']}" for row in rows.to_dicts()]
-    if not told:
-        return "How much of the difference these crosscoders explain was not measured."
-    return (
-        f"Of the variance of tuned - base these crosscoders explain {', '.join(told)} (held-out "
-        "text). A clamp cannot undo what they do not see."
-    )
 
 
 _PERCENT = "%.1f"

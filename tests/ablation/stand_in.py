@@ -16,7 +16,7 @@ from lib.ablation.results import About, Key, Record, ResultStore
 from lib.ablation.versions import bundle_hash, code_version
 
 PROMPT = "The quiet mind asks for little."
-PATIENCE = 30.0
+PATIENCE = 200.0
 NAMES = ("left", "right")
 
 PROGRAM = """

@@ -18,7 +18,13 @@ from lib.evidence import causal
 from lib.pipeline.causal_rows import Asked, tables
 from lib.pipeline.excerpts import Excerpt
 from lib.store import SCHEMA_VERSION
-from lib.ui import ablation_address, ablation_clients, ablation_evidence, ablation_lists
+from lib.ui import (
+    ablation_address,
+    ablation_clients,
+    ablation_evidence,
+    ablation_lists,
+    ablation_words,
+)
 from tests.ablation.bundles import PROMPT
 
 PATIENCE = 300
@@ -119,7 +125,7 @@ def test_documents_view_runs_the_request_and_tells_the_verdict(page, client, ses
     result = ablation.run(asked, sessions["both"])
     told = everything(page)
     assert ablation_evidence.words(causal.judge(result)) in told
-    assert ablation_evidence.harm(result) in told
+    assert ablation_words.harm(result) in told
     assert "41% at layer 1" in told
     outcomes, edits = page.dataframe[0].value, page.dataframe[1].value
     treated = outcomes.set_index("run").loc["treated"]

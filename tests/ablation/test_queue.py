@@ -327,9 +327,10 @@ def test_one_worker_per_device_and_each_keeps_to_what_it_has_loaded(bench):
         bench.begun(client, ticket)
     assert [client.progress(t).device for t in (first, second)] == ["x", "y"]
     assert len(set(client.workers)) == 2
-    assert client.progress(client.submit(ask("third"))).words == "queued, 2 ahead"
+    third = client.submit(ask("third"))
+    assert client.progress(third).words == "queued, 2 ahead"
     bench.let("a")
-    wait(client, first), wait(client, second)
+    wait(client, first), wait(client, second), wait(client, third)
     for i in range(3):  # one at a time, so that both are free
         for name, device in (("right", "y"), ("left", "x")):
             assert wait(client, client.submit(ask(f"more {i}", name))).device == device
