@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import polars as pl
-
 from lib import config, paths
 from lib.pipeline.bundles import bundle_is_current, write_live_bundle
-from lib.pipeline.causal import causal_stage
+from lib.pipeline.causal import causal_stage, on_training_text
 from lib.pipeline.dictionaries import sparse_stage
 from lib.pipeline.measure import metrics_stage
 from lib.pipeline.nulls import nulls_stage
@@ -49,8 +47,7 @@ def run(
                 progress.say("unchanged, already published")
                 continue
             if live:
-                latents = pl.read_parquet(metrics.directory / "latent.parquet")
-                write_live_bundle(prepared, sparse, latents, out)
+                write_live_bundle(prepared, sparse, on_training_text(prepared, sparse), out)
             else:
                 shutil.rmtree(paths.live_bundle(experiment.id, out), ignore_errors=True)
             store = publish({experiment.id: [part.directory for part in parts]}, out)

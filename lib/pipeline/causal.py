@@ -49,7 +49,7 @@ def causal_stage(prepared: Prepared, sparse: Stage, progress: Progress) -> Stage
     )
 
     def work(directory: Path) -> dict[str, Any]:
-        write_live_bundle(prepared, sparse, _on_training_text(prepared, sparse), directory)
+        write_live_bundle(prepared, sparse, on_training_text(prepared, sparse), directory)
         session = open_session(experiment.id, directory=directory)
         asked = requests(prepared, session)
         results = []
@@ -124,7 +124,7 @@ def _note(task: Task, done: int, layers: str, stage: str, at: int = 0, of: int =
     task.update(done, f"depth {layers}: {stage} {at}/{of}" if of else f"depth {layers}: {stage}")
 
 
-def _on_training_text(prepared: Prepared, sparse: Stage) -> pl.DataFrame:
+def on_training_text(prepared: Prepared, sparse: Stage) -> pl.DataFrame:
     """What bundles are chosen by, of every latent, from training text alone."""
     frames = []
     for layer in prepared.train.manifest.layers:
