@@ -187,8 +187,10 @@ class AblationClient:
         if new and self._work.waiting >= WAITING:
             raise AblationError(f"{WAITING} requests wait already: come back in a while")
         run.timeout = max(run.timeout, allowed)
-        run.reattach(viewer)
-        ticket = self._tickets.add(Ticket(run, viewer, if_gone))
+        since = run.reattach(viewer)
+        claim = Ticket(run, viewer, if_gone)
+        claim.submitted = min(claim.submitted, since)
+        ticket = self._tickets.add(claim)
         if new:
             self._work.add(run)
         return ticket

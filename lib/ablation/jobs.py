@@ -150,11 +150,16 @@ class Run:
         each = (time.monotonic() - self.entered) / self.done
         return Estimate(each * (self.total - self.done), math.inf, 1)
 
-    def reattach(self, viewer: str) -> None:
-        """What this viewer left detached here is taken up again by another ticket."""
-        for ticket in self.tickets:
-            if viewer and ticket.viewer == viewer and ticket.detached:
-                ticket.replaced = True
+    def reattach(self, viewer: str) -> float:
+        """What this viewer left detached here is taken up again by another ticket.
+
+        Returns:
+            When the viewer first asked for it, monotonic; infinite for a viewer who had not.
+        """
+        left = [t for t in self.tickets if viewer and t.viewer == viewer and t.detached]
+        for ticket in left:
+            ticket.replaced = True
+        return min((ticket.submitted for ticket in left), default=math.inf)
 
     def end(self, phase: Phase, message: str = "", result: Any = None) -> None:
         self.phase, self.message, self.result = phase, message, result

@@ -15,6 +15,10 @@ from lib import paths
 
 COMMAND = (sys.executable, "-m", "lib.ablation.worker")
 STDERR_LINES = 5
+_NOISE = ("Warning: ", "warnings.warn(", "Loading weights:")
+"""Of libraries while a model loads: never the reason for an end."""
+_PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+"""Threads that wait for each other sleep: on a busy machine spinning ones take the time of the rest."""
 SIGNALS = {
     -9: "the system or a person killed it, most often because the memory was full",
     -11: "a library touched memory that is not its own",
@@ -51,7 +55,7 @@ class WorkerProcess:
             encoding="utf-8",
             errors="replace",
             cwd=paths.ROOT,
-            env=dict(os.environ),
+            env=_PATIENT | os.environ,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -90,7 +94,8 @@ class WorkerProcess:
             return
 
     def _keep(self, lines: Iterable[str]) -> None:
-        self._last_words.extend(line.rstrip() for line in lines if line.strip())
+        said = (line.strip() for line in lines)
+        self._last_words.extend(s for s in said if s and not any(noise in s for noise in _NOISE))
 
     def _listen(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -19,7 +19,7 @@ CONTROLS = {
     "gaussian": "Gaussian noise",
     "real_difference": "differences of real activations",
     "shuffled": "the same edits on other tokens",
-    "sign_flipped": "the edits with flipped signs",
+    "sign_flipped": "the edits with signs at random",
 }
 
 
