@@ -119,13 +119,14 @@ def test_each_random_adapter_gives_the_same_two_numbers_from_its_own_layers():
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [(0.47, 0.55, "above all of them"), (0.2, 0.29, "below all of them"),
-     (0.31, 0.55, "not apart from them"), (None, None, "not apart from them")],
+     (0.31, 0.55, "not apart from them"), (None, None, "not defined")],
 )  # fmt: skip
 def test_the_random_adapters_are_the_yardstick(low, high, said):
     rows = late.late(layers(("a",)), profiles(("m.a", 0.4, low, high, 0.2, 0.15, 0.25)))
     draws = late.null_draws(null_layers(0.0, 0.1))  # shares 0.30 and 0.46, contrasts 0 and 0.1
     text = late.said(rows, draws, "m.a")
-    assert f"random adapters on m: 30 to 46 % (n = 2), so it is {said}" in text
+    beside = "without an interval its place is not defined" if low is None else f"so it is {said}"
+    assert f"random adapters on m: 30 to 46 % (n = 2), {beside}" in text
     assert "(95 %: 0.15 to 0.25)**; random adapters on m: 0 to 0.1 (n = 2), so it is above" in text
     placed = late.with_places(rows, draws).row(0, named=True)
     assert (placed["late_share_place"], placed["late_minus_mid_place"]) == (

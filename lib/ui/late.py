@@ -140,10 +140,13 @@ def _beside(row: dict[str, object], column: str, draws: pl.DataFrame) -> str:
     ends = [_form(end(known), column) for end in (min, max)]
     span = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
     unit = " %" if column == "late_share" else ""
-    return (
-        f"random adapters on {row['model']}: {span}{unit} (n = {len(known)}), so it is "
-        f"{placed(row, column, known)}"
+    place = placed(row, column, known)
+    says = (
+        "without an interval its place is not defined"
+        if place == "not defined"
+        else f"so it is {place}"
     )
+    return f"random adapters on {row['model']}: {span}{unit} (n = {len(known)}), {says}"
 
 
 def _value(row: dict[str, object], column: str) -> str:

@@ -53,11 +53,11 @@ SHOWN = {
     "metrics/test_statistics.py::nine_points_exact_twelve_sampled",
     11: "metrics/test_oracles.py::published_70b_labels_survive_any_monotone_rescaling "
     "metrics/test_regimes.py::published_table",
-    12: "test_ablation.py::no_edit_reverses_exactly_nothing "
-    "test_ablation.py::base_activations_after_the_last_block_reverse_everything "
-    "test_ablation.py::equal_decoders_give_no_edit "
-    "test_ablation.py::code_clamp_of_equal_codes_edits_nothing "
-    "test_ablation.py::code_clamp_of_no_strength_or_no_latents_edits_nothing",
+    12: "ablation/test_conditions.py::no_edit_reverses_exactly_nothing "
+    "ablation/test_conditions.py::base_activations_after_the_last_block_reverse_everything "
+    "ablation/test_arithmetic.py::equal_decoders_give_no_edit "
+    "ablation/test_arithmetic.py::code_clamp_of_equal_codes_edits_nothing "
+    "ablation/test_arithmetic.py::code_clamp_of_no_strength_or_no_latents_edits_nothing",
     13: "metrics/test_angles.py::the_same_subspace_is_at_zero_and_its_complement_at_ninety_degrees "
     "metrics/test_angles.py::no_change_of_basis_moves_an_angle "
     "metrics/test_angles.py::unrelated_directions_score_the_published_cosine "
@@ -79,7 +79,7 @@ SHOWN = {
     "metrics/test_oracles_trained.py::isotropic_noise_is_no_structure",
     18: "metrics/test_oracles_trained.py::a_tiny_corpus_scores_high_in_sample_only",
     19: "metrics/test_oracles_trained.py::clamping_planted_latents_reverses_the_change "
-    "test_ablation.py::planted_latents_reverse_the_change_and_the_control_does_not",
+    "ablation/test_conditions.py::planted_latents_reverse_the_change_and_no_control_does",
     20: "metrics/test_oracles_lens.py::the_lens_tells_whose_corpus_each_adapter_was_trained_on",
     21: "metrics/test_oracles_trained.py::the_held_out_ratio_is_flat_over_widths_the_in_sample_one_not",
 }

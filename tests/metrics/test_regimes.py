@@ -67,6 +67,8 @@ def test_refusals():
     with pytest.raises(ValueError, match="margin must be 0 or more"):
         classify(1.0, 1.0, 1.0, 1.0, margin=-0.1)
     with pytest.raises(ValueError, match="at least two experiments; the internal axis has 1"):
+        median_cuts([1.0], [1.0])
+    with pytest.raises(ValueError, match="1 internal and 2 output values are not of the same"):
         median_cuts([1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="no geometric midpoint"):
         median_cuts([1.0, 2.0], [0.0, 2.0])
