@@ -28,10 +28,11 @@ the most probable next token is base's. **Damage**: mean negative log-likelihood
     "Matched controls": r"""
 Edits that should undo nothing if the chosen features matter, each at the norm of the treated edit at
 the same token and layer. **Random features**: as many, of the same decile of firing frequency,
-rescaled (without rescaling their edit is near 0 and shows nothing). **Gaussian noise**; most of its
+rescaled (without rescaling their edit is near 0 and shows nothing); at tokens where none of them
+fires, the fixed direction that all of them together would take away. **Gaussian noise**; most of its
 directions are ones that the model ignores. **Differences of real activations** of the base model: the
-stronger control. **The same edits on other tokens**. **Flipped signs**: in
-the first draw at every token, in the others at random ones.
+stronger control. **The same edits on other tokens**. **Signs at random**: flipped at every token in
+the first draw, at about half of the tokens, drawn at random, in the others.
 A point is one draw, the bar the 97.5th percentile of the draws: the smallest observed share that at
 least 97.5 % of them do not exceed. **p** is one-sided and by rank, $(1 + \#\{\text{draws} \ge
 \text{treated}\}) / (\text{draws} + 1)$.
