@@ -23,20 +23,21 @@ def write_all(root):
             write_bundle(folder, info_of(name, hook, base_hash), layer, **random_slice(generator))
 
 
-def write_adapter(folder, **config):
+def write_adapter(folder, seed=3, **config):
     """A LoRA with random B: the tuned model really differs."""
     base = models.load("tiny-llama", device="cpu")
     base_hash = base.weights_hash
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     tuned = get_peft_model(base.model, LoraConfig(init_lora_weights=False, **config))
     tuned.save_pretrained(folder / "adapter", safe_serialization=True)
     return tuned, base_hash
 
 
-def random_slice(generator, n_top=8, n_pool=12, d=32):
+def random_slice(generator, n_top=8, n_pool=12, d=32, first=100):
+    """Decoders that differ between the sides, by as much as they are long."""
     n = n_top + n_pool
     return {
-        "latents": torch.arange(100, 100 + n),
+        "latents": torch.arange(first, first + n),
         "encoder": torch.randn(n, 2, d, generator=generator),
         "encoder_bias": torch.randn(n, generator=generator),
         "decoder": 0.1 * torch.randn(n, 2, d, generator=generator),

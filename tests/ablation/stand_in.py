@@ -190,35 +190,15 @@ def plain(result):
 def publish(root):
     """Two experiments on the tiny model, with adapters and dictionaries at random."""
     import torch
-    from peft import LoraConfig, get_peft_model
 
-    from lib import models
+    from tests.ablation.bundles import info_of, random_slice, write_adapter
 
     for seed, name in enumerate(NAMES):
-        base = models.load("tiny-llama", device="cpu")
-        torch.manual_seed(seed)
-        config = LoraConfig(init_lora_weights=False, r=4, lora_alpha=8, target_modules=["q_proj"])
         folder = paths.live_bundle(name, root)
-        base_hash = base.weights_hash
-        get_peft_model(base.model, config).save_pretrained(folder / "adapter")
-        info = BundleInfo(name, "tiny-llama", "mlp", k=8, n_latents=512, base_hash=base_hash)
+        config = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
+        _, base_hash = write_adapter(folder, seed, **config)
         for layer in (0, 1):
             generator = torch.Generator().manual_seed(10 * seed + layer)
-            write_bundle(folder, info, layer, **_slice(generator))
+            latents = random_slice(generator, n_top=6, n_pool=30, first=0)
+            write_bundle(folder, info_of(name, "mlp", base_hash), layer, **latents)
     return root
-
-
-def _slice(generator, n_top=6, n_pool=30, d=32):
-    import torch
-
-    n = n_top + n_pool
-    return {
-        "latents": torch.arange(n),
-        "encoder": torch.randn(n, 2, d, generator=generator),
-        "encoder_bias": torch.randn(n, generator=generator),
-        "decoder": 0.1 * torch.randn(n, 2, d, generator=generator),
-        "thresholds": torch.full((n,), 0.5),
-        "difference_share": torch.linspace(0.2, 0.01, n),
-        "frequency": torch.full((n,), 0.1),
-        "role": torch.tensor([0] * n_top + [1] * n_pool),
-    }
