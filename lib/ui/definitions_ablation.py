@@ -34,8 +34,8 @@ directions are ones that the model ignores. **Differences of real activations** 
 stronger control. **The same edits on other tokens**. **Signs at random**: flipped at every token in
 the first draw, at about half of the tokens, drawn at random, in the others.
 A point is one draw, the bar the 97.5th percentile of the draws: the smallest observed share that at
-least 97.5 % of them do not exceed. **p** is one-sided and by rank: $(1 + m) / (n + 1)$, where $m$ of the $n$ draws are at least as large
-as the treated share.
+least 97.5 % of them do not exceed. **p** is one-sided and by rank: $(1 + m) / (n + 1)$, where $m$ of
+the $n$ draws are at least as large as the treated share.
 """,
     "Causal claim": r"""
 The lower end of the treated 95 % interval lies above the 97.5th percentile of **every** control, on at
