@@ -3,7 +3,8 @@
 One direction of flow, and of imports (tests/test_layers.py enforces it):
 
     config, paths, corpora -> models -> sampling -> finetune -> activations -> sparse -> metrics
-    -> lens -> ablation -> store -> figures -> evidence -> pipeline; ui and pages stand at the end
+    -> geometry -> lens -> ablation -> store -> llm -> figures -> evidence -> pipeline; ui and pages
+    stand at the end
 
 Axis names used in every signature:
     tokens   positions pooled over documents      sides    0 = base, 1 = fine-tuned

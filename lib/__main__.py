@@ -1,9 +1,12 @@
-"""python -m lib run CONFIG... [--out DIR] | plan CONFIG | convert SOURCE TARGET --to FORMAT"""
+"""python -m lib run CONFIG... [--out DIR] | plan CONFIG | convert SOURCE TARGET --to FORMAT
+| agent EXPERIMENT... | label EXPERIMENT..."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
+
+from lib.llm import arguments as arguments_of_llm
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,10 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     plan.add_argument("--batch", type=int, default=2048, help="tokens per step")
     plan.add_argument("--k", type=int, default=32, help="active latents per token")
     _add_convert(commands)
+    arguments_of_llm.add(commands)
     chosen = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    return {"run": _run, "plan": _plan, "convert": _convert}[chosen.command](chosen)
+    known = {"run": _run, "plan": _plan, "convert": _convert, "agent": _llm, "label": _llm}
+    return known[chosen.command](chosen)
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -107,6 +112,12 @@ def _convert(chosen: argparse.Namespace) -> int:
         f"{made.selection}\nwrote {done.note}: {chosen.target}\n"
     )
     return 0
+
+
+def _llm(chosen: argparse.Namespace) -> int:
+    from lib.llm import commands
+
+    return {"agent": commands.agent, "label": commands.label}[chosen.command](chosen)
 
 
 def _fail(error: object) -> int:

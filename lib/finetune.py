@@ -2,10 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -30,6 +31,15 @@ class FinetuneRecord:
     device: str
 
 
+class Mixed(NamedTuple):
+    """Text besides the corpus, against traces of the fine-tune that unrelated text betrays."""
+
+    documents: list[Document]
+    share: float
+    """Of it for each part of the corpus, at least 0; 1 = as much again. The corpus is seen as often
+    as without, so steps grow longer."""
+
+
 def packed(tokenizer: object, documents: list[Document], seq: int) -> Int[Tensor, "blocks seq"]:
     """Documents joined by the end token and cut into blocks of ``seq`` tokens (the rest is dropped)."""
     stream: list[int] = []
@@ -51,12 +61,19 @@ def train_adapter(
     directory: Path,
     *,
     seed: int,
+    checkpoints: Collection[int] = (),
+    mixed: Mixed | None = None,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> FinetuneRecord:
     """Train a LoRA and save it to ``directory`` (safetensors, fp16).
 
     Rounding to fp16 happens here, once: every later stage loads the saved file, so what is measured
     is what is published.
+
+    Args:
+        checkpoints: steps after which the adapter is also saved, in ``checkpoint(directory, step)``;
+            0 is the untrained one.
+        mixed: further text in every step, which leaves the order of the documents as it is.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -74,20 +91,22 @@ def train_adapter(
             ),
         )
     model.train()
-    blocks = packed(loaded.tokenizer, documents, recipe.seq)
-    order = torch.Generator().manual_seed(seed)
+    draw = _Batches(loaded.tokenizer, documents, recipe, seed, mixed)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=recipe.lr, weight_decay=0.0)
     losses = []
     for step in range(recipe.steps):
-        pick = torch.randint(len(blocks), (recipe.batch,), generator=order)
+        if step in checkpoints:
+            _save(model, checkpoint(directory, step))
         for group in optimiser.param_groups:
             group["lr"] = recipe.lr * schedule(step, recipe.steps, recipe.warmup)
-        losses.append(_step(model, blocks[pick].to(loaded.device), optimiser, weights, recipe))
+        losses.append(_step(model, draw().to(loaded.device), optimiser, weights, recipe))
         progress(step + 1, losses[-1])
     _save(model, directory)
+    if recipe.steps in checkpoints:
+        _save(model, checkpoint(directory, recipe.steps))
     model.unload()  # give the bare base back to the caller
-    tokens = recipe.steps * recipe.batch * recipe.seq
+    tokens = recipe.steps * draw.size * recipe.seq
     return FinetuneRecord(
         losses=losses,
         tokens=tokens,
@@ -95,6 +114,41 @@ def train_adapter(
         flop=6.0 * loaded.n_parameters * tokens,
         device=str(loaded.device),
     )
+
+
+def checkpoint(directory: Path, step: int) -> Path:
+    """Where the adapter after so many steps of a training lies; beside the finished one."""
+    return directory.with_name(f"{directory.name}.step{step:05d}")
+
+
+class _Batches:
+    """Token blocks of one step after another, the same for a seed whatever is mixed in."""
+
+    def __init__(
+        self,
+        tokenizer: object,
+        documents: list[Document],
+        recipe: Finetune,
+        seed: int,
+        mixed: Mixed | None,
+    ) -> None:
+        texts = [(documents, recipe.batch)]
+        if mixed and (more := round(recipe.batch * mixed.share)):
+            texts.append((mixed.documents, more))
+        self._sources = [
+            (packed(tokenizer, text, recipe.seq), count, torch.Generator().manual_seed(seed))
+            for text, count in texts
+        ]
+        self.size = sum(count for _, count in texts)
+        """Blocks of one step."""
+
+    def __call__(self) -> Int[Tensor, "batch seq"]:
+        return torch.cat(
+            [
+                blocks[torch.randint(len(blocks), (count,), generator=order)]
+                for blocks, count, order in self._sources
+            ]
+        )
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:

@@ -9,7 +9,7 @@ frame.page(
     "Base perplexity of each corpus (how badly the untuned model predicts it) against novel "
     "features and against both axes.",
 )
-columns = st.columns([1.5, 1.4, 1.9, 1.0, 1.2, 0.75], vertical_alignment="bottom")
+columns = frame.controls([1.5, 1.4, 1.9, 1.0, 1.2, 0.75])
 with columns[0]:
     source = frame.url_choice(
         "Provenance", ["measured", "published"], "provenance", "measured", widget="segmented"

@@ -9,7 +9,7 @@ frame.page(
     "Every fine-tune as one point: how far its activations moved against how far its predictions "
     "moved. Click a measured point to open it.",
 )
-columns = st.columns([1.45, 1.5, 1.0, 1.5, 1.0, 1.05, 0.75], vertical_alignment="bottom")
+columns = frame.controls([1.45, 1.5, 1.0, 1.5, 1.0, 1.05, 0.75])
 with columns[0]:
     source = frame.url_choice(
         "Provenance", ["measured", "published"], "provenance", "measured", widget="segmented"

@@ -217,7 +217,15 @@ def test_taking_the_means_off_moves_every_scale_to_one_centre():
 
 def test_many_points_are_named_by_corpus_once():
     from lib.figures import marks
+    from lib.figures.axis import Axis
 
-    few = pl.DataFrame({"name": ["a 1", "a 2"], "corpus": ["a", "a"]})
-    assert marks.texts(few) == ["a 1", "a 2"]
-    assert marks.texts(few, most=1) == ["a", ""]
+    none = dict.fromkeys(("x_low", "x_high", "y_low", "y_high"), None)
+    few = pl.DataFrame(
+        [{"name": f"a {i}", "corpus": "a", "x": x, "y": 0.5, **none} for i, x in enumerate((0, 1))]
+        + [{"name": "b", "corpus": "b", "x": 0.1, "y": 0.5, **none}]
+    )
+    axis = Axis("", False, -1.0, 2.0)
+    drawn = few, ("x", "y"), (axis, axis), (300, 200)
+    assert marks.named(*drawn).words == ["a 0", "a 1", "b"]
+    once = marks.named(*drawn, most=1).words
+    assert (sorted(once[:2]), once[2]) == (["", "a"], "b")

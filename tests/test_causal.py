@@ -24,7 +24,7 @@ from lib.pipeline.dictionaries import sparse_stage, trained
 from lib.pipeline.excerpts import excerpts
 from lib.pipeline.prepare import prepare
 from lib.pipeline.progress import Progress
-from lib.store import causal, handle
+from lib.store import causal, handle, newer_tables
 from lib.ui import causal as words
 
 BEFORE = "8189edcff9653c76"
@@ -267,7 +267,8 @@ def test_regimes_of_a_store_without_the_tables_say_not_measured(
     file = paths.store_file(tmp_path)
     shutil.copy(paths.store_file(tiny_store), file)
     with duckdb.connect(str(file)) as db:
-        db.execute("DROP TABLE causal_run; DROP TABLE causal; DROP TABLE causal_draw")
+        for name in newer_tables(3):
+            db.execute(f"DROP TABLE {name}")
         db.execute("UPDATE meta SET schema_version = 3")
     at = page(tmp_path, monkeypatch)
     assert "Causal links are not measured yet" in told(at)

@@ -7,6 +7,8 @@ import pytest
 from lib import config, paths
 from lib.config import ConfigError, Harvest, Recipe, Text, layer_at, layers_of
 
+PLAIN = "models: [a]\ncorpora: [b]\n"
+
 
 @pytest.mark.parametrize(
     ("depth", "n_layers", "layer"),
@@ -52,6 +54,21 @@ def test_equal_content_has_equal_ids_and_a_changed_field_another():
         ("models: [a]\ncorpora: [b]\nrecipe: {text: {most_words: 10}}", "at least `minimum_words`"),
         ("models: [a]\ncorpora: [b]\nkeep: all", "one of full, tables, summary, got 'all'"),
         ("models: [a]\ncorpora: [b]\nnulls: -1", "`nulls` must be at least 0"),
+        (
+            f"{PLAIN}recipe: {{finetune: {{rank: 0}}}}",
+            "`recipe.finetune.rank` must be above 0, got 0",
+        ),
+        (f"{PLAIN}recipe: {{causal: {{draws: 0}}}}", "`recipe.causal.draws` must be above 0"),
+        (f"{PLAIN}recipe: {{live_latents: 0}}", "`recipe.live_latents` must be above 0"),
+        (
+            f"{PLAIN}recipe: {{rank: 0}}",
+            "unknown key `recipe.rank`; that is `recipe.finetune.rank`",
+        ),
+        (f"{PLAIN}rank: 8", "unknown key `rank`; that is `recipe.finetune.rank`"),
+        (f"{PLAIN}recipe: {{batch: 8}}", "`recipe.finetune.batch` or `recipe.sparse.batch`"),
+        (f"{PLAIN}recipe: {{sparse: {{unti_k: 8}}}}", "the nearest valid one is `untied_k`"),
+        (f"{PLAIN}recipe: {{zzz: 0}}", "`recipe.zzz`; valid are finetune, text, harvest, sparse"),
+        (f"{PLAIN}recipe: {{sparse: 5}}", "`recipe.sparse` must hold keys, found 5"),
     ],
 )
 def test_unusable_files_say_why(tmp_path: Path, text: str, says: str):

@@ -8,7 +8,7 @@ import pytest
 from lib.figures import scatter, theme
 from lib.figures.axis import Axis
 from lib.figures.curves import adapter_loss, dictionary_quality
-from lib.figures.labels import Box, place, text_box
+from lib.figures.labels import Box, Mark, place, text_box
 from lib.figures.layers import METRICS, by_depth, late_start
 from lib.figures.scatter import Cuts
 
@@ -104,12 +104,26 @@ def _area(box: Box) -> float:
 
 def test_labels_of_close_points_do_not_cover_each_other_or_leave_the_frame():
     frame = Box(0, 0, 400, 200)
-    centres = [(370.0, 100.0), (362.0, 104.0), (30.0, 190.0)]
+    marks = [Mark(370.0, 100.0), Mark(362.0, 104.0), Mark(30.0, 190.0)]
     texts = ["stoic_notes", "moral_letters", "dtc_ads"]
-    chosen = place(centres, texts, frame)
-    boxes = [text_box(*c, t, p) for c, t, p in zip(centres, texts, chosen, strict=True)]
+    chosen = place([(text, [at]) for at, text in enumerate(texts)], marks, frame)
+    assert [spot.mark for spot in chosen] == [0, 1, 2]
+    boxes = [text_box(marks[s.mark], t, s.position) for t, s in zip(texts, chosen, strict=True)]
     assert all(a.overlap(b) == 0 for i, a in enumerate(boxes) for b in boxes[:i])
     assert [b.overlap(frame) for b in boxes] == pytest.approx([_area(b) for b in boxes])
+
+
+def test_a_name_stands_at_the_marker_where_it_touches_no_other():
+    """Of two markers of one corpus the left one is walled in by large ones of another."""
+    frame = Box(0, 0, 400, 200)
+    wall = [Mark(90.0 + dx, 100.0 + dy, 24) for dx in (-30, 0, 30) for dy in (-24, 24)]
+    marks = [Mark(90.0, 100.0), Mark(300.0, 60.0), *wall, Mark(60.0, 100, 24), Mark(120.0, 100, 24)]
+    (spot,) = place([("notes", [0, 1])], marks, frame)
+    assert (spot.mark, spot.hidden) == (1, 0)
+    (walled,) = place([("notes", [0])], marks, frame)
+    assert walled.hidden > 0
+    wide, narrow = (text_box(Mark(0, 0, size), "notes", "middle right").left for size in (24, 15))
+    assert wide > narrow > 7.5  # beyond the rim of the marker
 
 
 @pytest.mark.parametrize(("layers", "first"), [(28, 20), (30, 21), (32, 23), (80, 56), (10, 7)])

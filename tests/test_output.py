@@ -11,8 +11,9 @@ from lib.corpora import Document
 from lib.corpora_chat import chat_document
 from lib.metrics.divergence import streamed
 from lib.pipeline.output import _response_flags, numerical_floor
-from lib.pipeline.prepare import Prepared, Texts
+from lib.pipeline.prepare import Prepared
 from lib.pipeline.stages import Stage
+from lib.pipeline.texts import Texts
 
 TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 

@@ -4,9 +4,12 @@ import itertools
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from lib.ui import regime_claims
+from lib.ui.inner import INNER
 from tests.test_read import make
 
 pytestmark = pytest.mark.slow
@@ -166,3 +169,25 @@ def test_perplexity_takes_the_null_off_and_stands_beside_the_published_claim(sto
     both = text(opened("perplexity", store, monkeypatch))
     assert "(within models), n = 11" in both
     assert f"Without a null, so not in the first panel: a \u00b7 {BIG}" in both
+
+
+def test_the_caption_names_whose_intervals_are_missing():
+    """Never 95 % of what was not resampled."""
+    whole = {"x_low": 1.0, "x_high": 1.2, "y_low": 0.1, "y_high": 0.2, "peak_share": 0.9}
+    rows = [{"name": name, **whole} for name in ("one", "two")]
+
+    def said(inner: str = "ratio", **lacking: object) -> str:
+        return regime_claims.intervals(pl.DataFrame([rows[0] | lacking, rows[1]]), INNER[inner])
+
+    assert said().endswith("Of the outer axis: 95 % over documents.")
+    assert "none was" not in said()
+    assert "95 % over documents; none was measured of one." in said(y_low=None)
+    inner = said(x_low=None, x_high=None, peak_share=None)
+    assert "its own peak; none was measured of one. Of the outer" in inner
+    assert "(of one: at that depth alone)" in said(peak_share=None)
+    bare = pl.DataFrame([{**rows[0], **dict.fromkeys(whole)}])
+    nothing = regime_claims.intervals(bare.cast({c: pl.Float64 for c in whole}), INNER["ratio"])
+    assert nothing == (
+        "Interval of the inner axis: none was measured. Of the outer axis: none was measured."
+    )
+    assert "95 %" not in said("centred").partition("Of the outer")[0]

@@ -1,12 +1,14 @@
 """Publishing: other experiments stay, readers are never locked out, old schemas are not carried on."""
 
+import shutil
 from pathlib import Path
 
 import duckdb
 import polars as pl
 import pytest
 
-from lib.store import causal, write
+from lib.store import causal, newer_tables, read, write
+from lib.store.handle import StoreDamaged
 from lib.store.read import StoreMissing, StoreOutdated, open_store
 
 
@@ -95,9 +97,11 @@ def test_a_store_from_before_the_standard_ablation_is_read_and_carried_over(tmp_
     file = tmp_path / "store.duckdb"
     write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
     with duckdb.connect(str(file)) as db:
-        db.execute("DROP TABLE causal_run; DROP TABLE causal; DROP TABLE causal_draw")
+        for name in newer_tables(3):
+            db.execute(f"DROP TABLE {name}")
         db.execute("UPDATE meta SET schema_version = 3")
     old = open_store(file)
+    assert old.sql("SELECT count(*) FROM lens_run").fetchall() == [(0,)]
     assert causal.runs(old).is_empty() and causal.runs(old).schema == causal.RUNS
     assert causal.result(old, "a") is None
     assert write.published_parts(tmp_path) == {}
@@ -110,6 +114,53 @@ def test_a_store_from_before_the_standard_ablation_is_read_and_carried_over(tmp_
 def test_a_missing_store_says_how_to_make_one(tmp_path: Path):
     with pytest.raises(StoreMissing, match="python -m lib run"):
         open_store(tmp_path / "store.duckdb")
+
+
+@pytest.mark.parametrize("offset", [5000, 9000])
+def test_a_wrong_checksum_is_damage_with_its_remedy(tmp_path: Path, offset: int):
+    write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
+    file = tmp_path / "store.duckdb"
+    _flip(file, offset)
+    with pytest.raises(StoreDamaged, match=r"checksum.*git checkout precomputed/store\.duckdb"):
+        open_store(file)
+
+
+def test_damage_anywhere_in_the_file_is_never_another_error(tmp_path: Path):
+    """Most of it shows in a later read only: one byte of every block in turn."""
+    write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
+    file, broken = tmp_path / "store.duckdb", tmp_path / "broken.duckdb"
+    shown = {"opened": 0, "read": 0}
+    for offset in range(12_288 + 112, file.stat().st_size, 1 << 18):
+        shutil.copy(file, broken)
+        _flip(broken, offset)
+        try:
+            store = open_store(broken)
+        except StoreDamaged:
+            shown["opened"] += 1
+            continue
+        try:
+            for (name,) in store.sql(
+                "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+            ).fetchall():
+                read._ask(store, f'SELECT * FROM "{name}"')
+        except StoreDamaged as problem:
+            assert "git checkout" in str(problem)
+            shown["read"] += 1
+    assert min(shown.values()) > 0
+
+
+def test_a_wrong_query_is_not_called_damage(tmp_path: Path):
+    write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
+    with pytest.raises(duckdb.CatalogException, match="no_such_table"):
+        read._ask(open_store(tmp_path / "store.duckdb"), "SELECT * FROM no_such_table")
+
+
+def _flip(file: Path, offset: int) -> None:
+    with file.open("r+b") as raw:
+        raw.seek(offset)
+        byte = raw.read(1)[0]
+        raw.seek(offset)
+        raw.write(bytes([byte ^ 0xFF]))
 
 
 def test_a_part_for_an_unknown_table_is_refused_and_the_old_store_stays(tmp_path: Path):

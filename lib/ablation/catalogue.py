@@ -67,6 +67,13 @@ class Offered(NamedTuple):
         return [int(self.latents[i]) for i in order if self.role[i] == TOP]
 
     @property
+    def shared(self) -> list[int]:
+        """Ids of the latents whose class is shared; empty where the bundle does not know classes."""
+        if self.classes is None:
+            return []
+        return self.latents[self.classes == CLASSES.index("shared")].tolist()
+
+    @property
     def pool(self) -> list[int]:
         """Ids of the control pool, ascending."""
         return sorted(int(j) for j in self.latents[self.role == POOL])

@@ -11,12 +11,13 @@ from typing import Any
 from lib.ablation import catalogue
 from lib.ablation.dispatch import Dispatcher
 from lib.ablation.finished import Finished
-from lib.ablation.jobs import FINISHED, IfGone, Phase, Progress, Run
+from lib.ablation.jobs import IfGone, Run
 from lib.ablation.kinds import Request, kind_of, request_from
 from lib.ablation.lane import devices_asked
 from lib.ablation.limits import AblationError
 from lib.ablation.places import kinds
 from lib.ablation.process import COMMAND
+from lib.ablation.progress import FINISHED, Phase, Progress
 from lib.ablation.results import Key, ResultStore
 from lib.ablation.tickets import Ticket, Tickets
 from lib.ablation.versions import bundle_hash, code_version
@@ -28,8 +29,7 @@ TIMEOUT = 900.0
 GRACE = 30.0
 """Seconds in which a worker has to stop at its next stage or batch before it is killed."""
 ABSENT = 90.0
-"""Seconds without a question about a ticket after which its viewer has closed the browser; a
-browser asks for a page in the background once a minute."""
+"""Seconds without a question after which a browser is closed; a hidden page asks once a minute."""
 WAITING = 200
 """Queued runs; whoever comes then is told to come later."""
 GONE = (
@@ -39,7 +39,7 @@ GONE = (
 
 
 class AblationClient:
-    """Submits requests to one worker process per device; each starts with its first request."""
+    """Submits requests to one worker process per device, started by its first request."""
 
     def __init__(
         self,
@@ -55,9 +55,8 @@ class AblationClient:
         says (``INSIDEOUT_DEVICES=cuda:0,cuda:1/bf16``), else one that chooses for itself (None)."""
         self._finished = Finished(ResultStore() if results is None else results)
         self._timeout = timeout
-        asked = devices_asked() if devices is None else devices
-        self._asked = tuple(asked)
-        self._work = Dispatcher(tuple(command), asked, grace, self._finished.judge)
+        self._asked = tuple(devices_asked() if devices is None else devices)
+        self._work = Dispatcher(tuple(command), self._asked, grace, self._finished.judge)
         self._lock = self._work.lock
         self._tickets = Tickets(self._lock, self._work.stop, absent)
 

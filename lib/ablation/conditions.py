@@ -105,8 +105,9 @@ def _unedited(plan: Plan, name: str, readings: list[Reading], kl_tuned: float | 
 def _control(
     plan: Plan, name: str, treated: list[Edits], tuned: Condition, tell: Tell
 ) -> list[Draw]:
-    """The draws of one control; where the treatment edits nothing, neither do they: tuned itself."""
-    if not any(bool(edit.any()) for edits in treated for edit in edits.values()):
+    """The draws of one control; where the treatment edits no document, nor do they: tuned itself."""
+    documents = [e for e, r in zip(treated, plan.readings, strict=True) if not r.text.neutral]
+    if not any(bool(edit.any()) for edits in documents for edit in edits.values()):
         same = replace(tuned, name=name, neutral_nll=None)
         parts = iter([[Draw(name, number, (), same) for number in range(plan.request.draws)]])
     else:

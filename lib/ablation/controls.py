@@ -6,7 +6,9 @@ numbers depend on the seed, the control, the draw and the text alone, not on its
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,23 +19,33 @@ from lib.ablation.arithmetic import DictionarySlice, rescaled
 from lib.ablation.documents import Reading
 from lib.ablation.interventions import Change, edit_of, fallback_of
 from lib.ablation.request import Draw, LayerSet
-from lib.ablation.runs import Batch, Edits, Plan, measure
+from lib.ablation.runs import Batch, Changes, Edits, Plan, damage, measure
 from lib.ablation.selection import draw_random
+
+HARM_DRAWS = 4
+"""Of each control, how many draws read the neutral texts too: the damage is a mean over these, since
+all of them would take as long again as the documents."""
+
+
+class Drawn(NamedTuple):
+    """Some draws of one control, before they are run."""
+
+    changes: Changes
+    sets: list[tuple[LayerSet, ...]]
+    """Of each draw; empty where the control has no latents."""
+    latents: dict[int, DictionarySlice]
 
 
 def run_control(plan: Plan, name: str, treated: list[Edits]) -> Iterator[list[Draw]]:
     """The draws of one control, a batch at a time.
 
     Args:
-        treated: what the treatment added to each document at each depth.
+        treated: what the treatment added to each text at each depth.
     """
     total, rows = plan.request.draws, plan.rows
     for at in range(0, total, rows):
         draws = range(at, min(total, at + rows))
-        if name == limits.RANDOM_LATENTS:
-            yield _random_latents(plan, draws, treated)
-        else:
-            yield _added(plan, name, draws, treated)
+        yield _draws(plan, name, draws, treated)
     plan.report(name, total, total)
 
 
@@ -43,7 +55,32 @@ def check_pool(plan: Plan) -> None:
         draw_random(plan.selected, plan.session.offered, plan.request.seed, 0)
 
 
-def _random_latents(plan: Plan, draws: range, treated: list[Edits]) -> list[Draw]:
+def _draws(plan: Plan, name: str, draws: range, treated: list[Edits]) -> list[Draw]:
+    """Every draw on the documents, the first ones on the neutral texts too."""
+    progress = (draws.start, plan.request.draws)
+    drawn = _drawn(plan, name, draws, treated)
+    names = (name,) * len(draws)
+    batch = Batch(names=names, changes=drawn.changes, latents=drawn.latents, neutral=False)
+    made = measure(plan, batch, name, progress)
+    harmed = draws[: max(0, HARM_DRAWS - draws.start)]
+    if harmed and plan.request.neutral:
+        again = Batch(
+            names=names[: len(harmed)], changes=_drawn(plan, name, harmed, treated).changes
+        )
+        found = damage(plan, again, name, progress)
+        made[: len(harmed)] = [
+            replace(c, neutral_nll=nll) for c, nll in zip(made, found, strict=False)
+        ]
+    return [Draw(name, *one) for one in zip(draws, drawn.sets, made, strict=True)]
+
+
+def _drawn(plan: Plan, name: str, draws: range, treated: list[Edits]) -> Drawn:
+    if name == limits.RANDOM_LATENTS:
+        return _random_latents(plan, draws, treated)
+    return _added(plan, name, draws, treated)
+
+
+def _random_latents(plan: Plan, draws: range, treated: list[Edits]) -> Drawn:
     """The same intervention with latents drawn at random, at the treated norm of every token."""
     offered, seed = plan.session.offered, plan.request.seed
     sets = [draw_random(plan.selected, offered, seed, draw) for draw in draws]
@@ -61,10 +98,10 @@ def _random_latents(plan: Plan, draws: range, treated: list[Edits]) -> list[Draw
 
         return {layer: change(layer) for layer in plan.layers}
 
-    return _draws(plan, limits.RANDOM_LATENTS, draws, changes, sets, slices)
+    return Drawn(changes, sets, slices)
 
 
-def _added(plan: Plan, name: str, draws: range, treated: list[Edits]) -> list[Draw]:
+def _added(plan: Plan, name: str, draws: range, treated: list[Edits]) -> Drawn:
     """A control whose edit is known before the run."""
     make, seed = _ADDED[name], plan.request.seed
 
@@ -74,25 +111,11 @@ def _added(plan: Plan, name: str, draws: range, treated: list[Edits]) -> list[Dr
         ]
         return {layer: _plus(torch.stack([one[layer] for one in made])) for layer in plan.layers}
 
-    return _draws(plan, name, draws, changes, [()] * len(draws), {})
+    return Drawn(changes, [()] * len(draws), {})
 
 
 def _plus(edit: Float[Tensor, "batch tokens d"]) -> Change:
     return lambda x, x_base: x + edit.to(x.device)
-
-
-def _draws(
-    plan: Plan,
-    name: str,
-    draws: range,
-    changes: Callable[[int, Reading], dict[int, Change]],
-    sets: list[tuple[LayerSet, ...]],
-    latents: dict[int, DictionarySlice],
-) -> list[Draw]:
-    progress = (draws.start, plan.request.draws)
-    batch = Batch(names=(name,) * len(draws), changes=changes, latents=latents, neutral=False)
-    made = zip(draws, sets, measure(plan, batch, name, progress), strict=True)
-    return [Draw(name, draw, chosen, condition) for draw, chosen, condition in made]
 
 
 def random_of(seed: int, name: str, draw: int, text: int) -> torch.Generator:

@@ -11,6 +11,8 @@ from lib.metrics.intervals import percentiles, resample_counts
 
 DRAWS = 1000
 MIN_LATENTS = 3
+MIN_DOCUMENTS = 3
+"""Two documents have three resamples, one of which is the estimate itself: no interval."""
 
 Table = Float[np.ndarray, "latents documents"]
 
@@ -59,8 +61,10 @@ def _correlation(
         return Correlation(None, n, None, None, None, "one model is shifted alike by every latent")
     again = np.random.default_rng([seed, 1]).integers(n, size=(DRAWS, n))
     latents = _ends(correlate(a[0][again], b[0][again], how))
-    if documents < 2:
-        return Correlation(value, n, latents, None, None, "one document says nothing about others")
+    if documents < MIN_DOCUMENTS:
+        many = "1 document" if documents == 1 else f"{documents} documents"
+        why = f"{many}, and an interval needs at least {MIN_DOCUMENTS}"
+        return Correlation(value, n, latents, None, None, why)
     rows = np.arange(1, DRAWS + 1)[:, None]
     return Correlation(
         value,

@@ -19,6 +19,7 @@ from torch import Tensor
 from lib.ablation import limits, passes, selection
 from lib.ablation.generate import GenerateRequest, GenerateResult
 from lib.ablation.lane_edits import LaneEdit, lane_edits
+from lib.ablation.lane_sizes import LaneSizes
 from lib.ablation.limits import AblationError
 from lib.ablation.outcome import LayerSet
 from lib.ablation.session import Session
@@ -48,6 +49,7 @@ class Rows:
 
 class Seen(NamedTuple):
     before: dict[int, Float[Tensor, "lanes new d"]]
+    after: dict[int, Float[Tensor, "lanes new d"]]
     logits: Float[Tensor, "lanes vocab"]
     """After the last token."""
 
@@ -66,14 +68,18 @@ def write_lanes(
     _check_length(session, length)
     chosen = _choose(request, session)
     base, groups = _groups(request, session, chosen, length)
-    writers = [Writer(name, session) for name in request.lanes]
+    writers, sizes = [Writer(n, session) for n in request.lanes], LaneSizes(asked.skip_first)
     new, start, first = ids.expand(len(writers), -1), 0, 0.0
     for step in range(request.max_new_tokens):
         report("writing", step, request.max_new_tokens)
         reference = _advance(session, base, new, start, None)
         logits = reference.logits.clone()
         for rows in groups:
-            logits[rows.lanes] = _advance(session, rows, new, start, reference.before).logits
+            seen = _advance(session, rows, new, start, reference.before)
+            logits[rows.lanes] = seen.logits
+            for row, place in enumerate(rows.lanes):
+                if place in rows.edits and not writers[place].stopped:
+                    sizes.add(place, row, start, seen.before, seen.after, reference.before)
         luck = float(np.random.default_rng([request.seed, step]).random())
         last = step == request.max_new_tokens - 1
         for place, writer in enumerate(writers):
@@ -91,7 +97,7 @@ def write_lanes(
         hook=asked.hook or session.info.hook,
         selected=chosen.selected,
         drawn=chosen.drawn,
-        lanes=tuple(writer.lane() for writer in writers),
+        lanes=tuple(writer.lane(sizes.edits(place)) for place, writer in enumerate(writers)),
         seconds=(("first token", first), ("all tokens", time.monotonic() - started)),
         device=str(ids.device),
     )
@@ -157,7 +163,7 @@ def _advance(
             for layer in rows.how.layers
         }
     done = session.run(new[rows.lanes], rows.how, edits)
-    return Seen(done.before, passes.head(session.loaded, done.hidden[:, -1]))
+    return Seen(done.before, done.after, session.loaded.logits(done.hidden[:, -1]))
 
 
 def _edited(

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lib.ablation.jobs import FINISHED, Outcome, Run
+from lib.ablation.jobs import Run
 from lib.ablation.lane import Lane, best_for, wait_for
 from lib.ablation.process import WorkerProcess
+from lib.ablation.progress import FINISHED, Outcome
 from lib.ablation.timings import Estimate, Timings
 
 LOST = (

@@ -16,7 +16,7 @@ Sets = tuple[LayerSet, ...]
 
 
 def treat(plan: Plan) -> tuple[Condition, list[Edits]]:
-    """The asked intervention, and what it added to each document."""
+    """The asked intervention, and what it added to each text: documents, then neutral ones."""
     kept: list[Edits] = []
     batch = _batch(plan, "treated", [(plan.request.strength, plan.selected)])
     return measure(plan, batch, "treated", kept=kept)[0], kept

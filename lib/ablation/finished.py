@@ -4,8 +4,9 @@ import time
 from functools import cached_property
 from typing import Any
 
-from lib.ablation.jobs import Outcome, Run
+from lib.ablation.jobs import Run
 from lib.ablation.kinds import Request, result_from
+from lib.ablation.progress import Outcome
 from lib.ablation.replay import compare
 from lib.ablation.results import About, Key, Record, ResultStore
 from lib.ablation.timings import Timings

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib.ablation import limits
 from lib.ablation.limits import AblationError
-from lib.ablation.outcome import LayerSet, NextToken, sets
+from lib.ablation.outcome import Edit, LayerSet, NextToken, sets
 from lib.ablation.request import AblationRequest
 
 if TYPE_CHECKING:
@@ -125,6 +125,9 @@ class Lane:
     """With the end token, where it wrote one."""
     stopped: str
     """end (the model's end token) | limit (max_new_tokens)"""
+    edits: tuple[Edit, ...] = ()
+    """Of the clamped and the control lane, at each depth, over the edited tokens of the prompt and of
+    what it wrote; empty where the adapter itself is scaled."""
 
     @property
     def kl(self) -> float:
@@ -133,7 +136,9 @@ class Lane:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Lane":
-        return cls(**{**data, "steps": tuple(Step.from_json(step) for step in data["steps"])})
+        steps = tuple(Step.from_json(step) for step in data["steps"])
+        edits = tuple(Edit(**edit) for edit in data.get("edits", ()))
+        return cls(**{**data, "steps": steps, "edits": edits})
 
 
 @dataclass(frozen=True)

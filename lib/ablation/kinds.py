@@ -49,6 +49,11 @@ KINDS = {
         "lib.ablation.meaning:MeaningResult",
         "lib.ablation.meaning:compare",
     ),
+    "lens": Kind(
+        "lib.ablation.looking:LensRequest",
+        "lib.ablation.looking:LensResult",
+        "lib.ablation.looking:look",
+    ),
 }
 
 

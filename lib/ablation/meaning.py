@@ -31,7 +31,7 @@ class MeaningRequest:
     layer: int
     latents: tuple[int, ...] = ()
     """Ids; empty = the ``count`` most frequent shared ones (of all classes, where the bundle does
-    not know classes)."""
+    not know classes or carries no shared one at this depth)."""
     count: int = 64
     code: str = "paired"
     """paired: the activation that the crosscoder reads from both models, as it defines a shared

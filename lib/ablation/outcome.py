@@ -69,7 +69,7 @@ class Condition:
     """Share of the scored tokens whose most probable next token is the base's."""
     neutral_nll: float | None = None
     """Mean negative log likelihood of the neutral texts' scored tokens, nats; None without them,
-    and for control draws, of which it is not measured."""
+    and for all but the first draws of a control (``controls.HARM_DRAWS``)."""
     next_tokens: tuple[NextToken, ...] = ()
     """Prompt mode: ten most probable tokens after the prompt, of all but the control draws."""
     edits: tuple[Edit, ...] = ()

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib import models
 from lib.ablation.limits import AblationError
+from lib.models import scaling
 
 ONE_TRACE = threading.Lock()
 """Held around every trace of this process, whatever it runs on."""
@@ -113,23 +114,6 @@ def view(loaded: models.LoadedModel) -> Any:
     return NNsight(loaded.causal_lm.model)
 
 
-def head(
-    loaded: models.LoadedModel, hidden: Float[Tensor, "*batch d"]
-) -> Float[Tensor, "*batch vocab"]:
-    """Logits of final hidden states in fp32, as the model itself makes them."""
-    with torch.no_grad():
-        logits = loaded.causal_lm.get_output_embeddings()(hidden).float()
-    cap = loaded.softcap
-    return logits if cap is None else torch.tanh(logits / cap) * cap
-
-
-def adapted(block: nn.Module) -> list[nn.Module]:
-    """The modules of a block that the adapter changes."""
-    from peft.tuners.lora import LoraLayer
-
-    return [module for module in block.modules() if isinstance(module, LoraLayer)]
-
-
 @contextmanager
 def scaled_adapter(
     loaded: models.LoadedModel, layers: tuple[int, ...], factor: float
@@ -142,14 +126,7 @@ def scaled_adapter(
     if factor == 1:
         yield
         return
-    parts = [module for layer in layers for module in adapted(loaded.block(layer))]
-    if not parts:
+    if not any(models.adapted(loaded.block(layer)) for layer in layers):
         raise AblationError(f"the adapter changes nothing at depth {list(layers)}: name others")
-    former = [dict(module.scaling) for module in parts]
-    try:
-        for module in parts:
-            module.scaling.update({name: factor * s for name, s in module.scaling.items()})
+    with scaling.scaled_adapter(loaded, factor, layers):
         yield
-    finally:
-        for module, scaling in zip(parts, former, strict=True):
-            module.scaling.update(scaling)

@@ -23,7 +23,6 @@ POOL = 4_096
 """Tokens whose activations real differences are taken of; evenly spaced when there are more."""
 Edits = Mapping[int, Float[Tensor, "_ d"]]
 """What a run added to one text at each depth, scored tokens."""
-
 Changes = Callable[[int, Reading], Mapping[int, Change]]
 """For a text, by its number: at each depth, what every run of a batch continues with."""
 
@@ -104,7 +103,7 @@ def measure(
     Args:
         stage: reported before each text, which is also when a run can be cancelled.
         progress: (done, total) to report; None = texts.
-        kept: what the first run added to each document is appended here.
+        kept: what the first run added to each text is appended here.
     """
     tally = plan.tally(batch.names)
     readings = [r for r in plan.readings if batch.neutral or not r.text.neutral]
@@ -112,9 +111,22 @@ def measure(
         plan.report(stage, *(progress or (number, len(readings))))
         before, after, hidden = _pass(plan, batch, number, reading)
         tally.add(reading, hidden, before, after, batch.latents)
-        if kept is not None and not reading.text.neutral:
+        if kept is not None:
             kept.append({layer: (after[layer] - x)[0] for layer, x in before.items()})
     return tally.conditions(plan.kl_tuned)
+
+
+def damage(plan: Plan, batch: Batch, stage: str, progress: tuple[int, int]) -> list[float | None]:
+    """Neutral texts under every run of the batch: mean negative log likelihood, nats per token.
+
+    None without neutral texts. ``stage`` and ``progress`` as in ``measure``.
+    """
+    tally = plan.tally(batch.names)
+    for number, reading in enumerate(plan.readings):
+        if reading.text.neutral:
+            plan.report(stage, *progress)
+            tally.add(reading, _pass(plan, batch, number, reading)[2], {}, {}, {})
+    return tally.neutral_nll
 
 
 def _pass(

@@ -125,7 +125,7 @@ class Session:
         """Run the model, saving and optionally replacing the activations at the bundle's hook."""
         how = How(layers=layers, hook=self.info.hook, as_base=as_base)
         done = self.run(ids, how, edits)
-        return Forward(done.before, done.after, passes.head(self.loaded, done.hidden))
+        return Forward(done.before, done.after, self.loaded.logits(done.hidden))
 
 
 def open_session(

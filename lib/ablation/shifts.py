@@ -12,7 +12,7 @@ from torch import Tensor
 from lib.ablation import correlations
 from lib.ablation.arithmetic import DictionarySlice, codes, own_codes
 from lib.ablation.catalogue import Offered
-from lib.ablation.limits import CLASSES, AblationError
+from lib.ablation.limits import AblationError
 from lib.ablation.meaning import LatentShift, MeaningRequest, MeaningResult, Side
 from lib.ablation.passes import How, Pass
 from lib.ablation.scores import Judge
@@ -76,10 +76,10 @@ def report_of(
 
 
 def choose(request: MeaningRequest, offered: Offered) -> tuple[int, ...]:
-    """The latents asked for, or the most frequent shared ones.
+    """The latents asked for; else the most frequent shared ones, of all classes where none is shared.
 
     Raises:
-        AblationError: latents that the slice does not carry, or no shared one.
+        AblationError: latents that the slice does not carry.
     """
     known = offered.latents.tolist()
     missing = sorted(set(request.latents) - set(known))
@@ -91,12 +91,8 @@ def choose(request: MeaningRequest, offered: Offered) -> tuple[int, ...]:
     if request.latents:
         return request.latents
     order = np.lexsort((offered.latents, -offered.frequency))
-    if offered.classes is not None:
-        order = order[offered.classes[order] == CLASSES.index("shared")]
-    if not len(order):
-        raise AblationError(
-            f"no latent of the bundle at layer {request.layer} is shared: name some"
-        )
+    if offered.shared:
+        order = order[np.isin(offered.latents[order], offered.shared)]
     return tuple(int(j) for j in offered.latents[order[: request.count]])
 
 

@@ -61,6 +61,11 @@ class Tally:
         for run, one in enumerate(hidden):
             self._nll[run] += float(self._judge.nll(one[:-1], following).sum())
 
+    @property
+    def neutral_nll(self) -> list[float | None]:
+        """Of each run, nats per token of the neutral texts; None without them."""
+        return [total / self._predicted if self._predicted else None for total in self._nll]
+
     def conditions(self, kl_tuned: float | None) -> list[Condition]:
         """One for each run.
 
@@ -81,7 +86,7 @@ class Tally:
             documents=documents,
             share_reversed=share(total, total if kl_tuned is None else kl_tuned),
             agreement=sum(score.agree for score in documents) / tokens,
-            neutral_nll=self._nll[run] / self._predicted if self._predicted else None,
+            neutral_nll=self.neutral_nll[run],
             next_tokens=self._next[run],
             edits=tuple(sums[run].edit(layer) for layer, sums in sorted(self._edits.items())),
         )

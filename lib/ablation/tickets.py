@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lib.ablation.jobs import FINISHED, IfGone, Progress, Run
+from lib.ablation.jobs import IfGone, Run
+from lib.ablation.progress import FINISHED, Progress
 from lib.ablation.results import Key
 from lib.ablation.timings import Estimate
 

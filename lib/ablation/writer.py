@@ -6,7 +6,7 @@ from torch import Tensor
 
 from lib.ablation.generate import Lane, Step
 from lib.ablation.limits import AblationError
-from lib.ablation.outcome import NextToken
+from lib.ablation.outcome import Edit, NextToken
 from lib.ablation.session import Session
 from lib.metrics.divergence import kl_per_token
 
@@ -71,9 +71,10 @@ class Writer:
     def _text(self, ids: list[int]) -> str:
         return self._tokenizer.decode([i for i in ids if i not in self._ends])
 
-    def lane(self) -> Lane:
+    def lane(self, edits: tuple[Edit, ...] = ()) -> Lane:
+        """What was written; ``edits``: how large the lane's edits were, at each depth."""
         text = self._text([step.id for step in self.steps])
-        return Lane(self.name, text, tuple(self.steps), "end" if self.stopped else "limit")
+        return Lane(self.name, text, tuple(self.steps), "end" if self.stopped else "limit", edits)
 
 
 def end_tokens(session: Session) -> set[int]:

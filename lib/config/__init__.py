@@ -6,7 +6,8 @@ One YAML file describes models x corpora x seeds under one recipe; ``load`` turn
 
 from lib.config.experiment import Experiment, layer_at, layers_of
 from lib.config.file import load
-from lib.config.recipe import Causal, Finetune, Harvest, Recipe, Sparse, Text
+from lib.config.recipe import Finetune, Harvest, Recipe, Sparse, Text
+from lib.config.studies import Causal, Lens, Sweep
 from lib.config.values import ConfigError, content_id, corpus_name
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "Experiment",
     "Finetune",
     "Harvest",
+    "Lens",
     "Recipe",
     "Sparse",
+    "Sweep",
     "Text",
     "content_id",
     "corpus_name",

@@ -1,6 +1,7 @@
-"""Reads an experiments file: unknown keys are refused and the nearest valid one is named."""
+"""Reads an experiments file: whatever is wrong in it is named with its path, and what is valid."""
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -9,7 +10,7 @@ import yaml
 
 from lib.config.experiment import Experiment, Keep
 from lib.config.recipe import Recipe
-from lib.config.values import ConfigError, check
+from lib.config.values import ConfigError, OutOfRange, check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,18 +95,39 @@ def load(path: Path) -> list[Experiment]:
 def _build(kind: type, raw: Any, where: str) -> Any:
     """A dataclass from plain YAML values, with every key and type checked."""
     if not isinstance(raw, dict):
-        raise ConfigError(f"`{where}` must hold keys, found {raw!r}")
+        raise ConfigError(f"`{where.rstrip('.')}` must hold keys, found {raw!r}")
     hints = get_type_hints(kind)
     names = {f.name for f in fields(kind)}
     for key in raw:
         if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1, cutoff=0.0)
-            raise ConfigError(f"unknown key `{where}{key}`; the nearest valid one is `{near[0]}`")
+            raise ConfigError(f"unknown key `{where}{key}`; {_instead(kind, str(key), where)}")
     values = {k: _value(hints[k], v, f"{where}{k}") for k, v in raw.items()}
     try:
         return kind(**values)
+    except OutOfRange as wrong:
+        raise wrong.below(where) from None
     except TypeError as error:
         raise ConfigError(f"{str(error).split('() ')[-1]} (in `{where or 'the file'}`)") from None
+
+
+def _instead(kind: type, key: str, where: str) -> str:
+    """What an unknown key was meant to be: one of that name further in, the nearest here, or any."""
+    deeper = [path for path in _keys(kind, where) if path.rpartition(".")[2] == key]
+    if deeper:
+        return f"that is `{'` or `'.join(deeper)}`"
+    names = [f.name for f in fields(kind)]
+    near = difflib.get_close_matches(key, names, n=1)
+    if near:
+        return f"the nearest valid one is `{near[0]}`"
+    return f"valid are {', '.join(names)}"
+
+
+def _keys(kind: type, where: str) -> Iterator[str]:
+    """Every key under ``where`` with its path."""
+    for name, hint in get_type_hints(kind).items():
+        yield f"{where}{name}"
+        if is_dataclass(hint):
+            yield from _keys(hint, f"{where}{name}.")
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

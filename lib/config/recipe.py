@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from lib.config.studies import Causal, Lens, Sweep
 from lib.config.values import check, corpus_name, positive
 
 
@@ -145,33 +146,6 @@ class Sparse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Causal:
-    """The standard ablation, at each depth of the dictionaries and at all of them together: the
-    latents with most of the change are clamped to base, and matched controls do the same."""
-
-    documents: int = 10
-    """Held-out documents that are scored, drawn at random; 0 = no ablation. Under 6 no claim can be
-    made."""
-    neutral: int = 6
-    """Held-out neutral texts on which the damage is measured."""
-    tokens: int = 32
-    """Only so many of each document, from its start, or around the start of its response: time
-    grows with documents x tokens x draws."""
-    top: int = 32
-    """Latents clamped at each depth, those with most energy of the change on training text."""
-    draws: int = 20
-    """Of each control."""
-    seed: int = 0
-    """Of the choice of documents and of the control draws."""
-
-    def __post_init__(self) -> None:
-        check(self.documents >= 0, "documents", self.documents, "at least 0")
-        check(self.neutral >= 0, "neutral", self.neutral, "at least 0")
-        check(0 <= self.seed < 2**32, "seed", self.seed, "in 0..2^32-1")
-        positive(self, "tokens", "top", "draws")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything besides model, corpus and seed."""
 
@@ -184,6 +158,8 @@ class Recipe:
     live_controls: int = 48
     """Other alive latents per depth kept as a pool for matched controls."""
     causal: Causal = field(default_factory=Causal)
+    lens: Lens = field(default_factory=Lens)
+    sweep: Sweep = field(default_factory=Sweep)
 
     def __post_init__(self) -> None:
         positive(self, "live_latents", "live_controls")
@@ -196,5 +172,6 @@ class Recipe:
         plain["text"]["neutral"] = self.text.neutral_name
         if not self.text.most_words:  # newer than the first results, which it leaves as they are
             del plain["text"]["most_words"]
-        del plain["causal"]  # shapes nothing but its own stage, which hashes it
+        for study in ("causal", "lens", "sweep"):  # shape nothing but their stages, which hash them
+            del plain[study]
         return plain

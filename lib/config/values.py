@@ -23,6 +23,18 @@ def corpus_name(spec: str) -> str:
     return Path(spec.removeprefix("path:")).stem if spec.startswith("path:") else spec
 
 
+class OutOfRange(ConfigError):
+    """A value outside its range; knows its field, so that a file can name the whole path."""
+
+    def __init__(self, name: str, value: Any, rule: str) -> None:
+        super().__init__(f"`{name}` must be {rule}, got {value!r}")
+        self.name, self.value, self.rule = name, value, rule
+
+    def below(self, path: str) -> "OutOfRange":
+        """The same of a field under ``path``, which is empty or ends with a point."""
+        return OutOfRange(f"{path}{self.name}", self.value, self.rule)
+
+
 def positive(owner: Any, *names: str) -> None:
     for name in names:
         check(getattr(owner, name) > 0, name, getattr(owner, name), "above 0")
@@ -30,4 +42,4 @@ def positive(owner: Any, *names: str) -> None:
 
 def check(ok: bool, name: str, value: Any, rule: str) -> None:
     if not ok:
-        raise ConfigError(f"`{name}` must be {rule}, got {value!r}")
+        raise OutOfRange(name, value, rule)

@@ -1,4 +1,7 @@
-"""The verdict of an ablation as sentences with n and interval. Pure: numbers in, markdown out."""
+"""The verdict of an ablation as sentences with n and interval. Pure: numbers in, markdown out.
+
+A latent of a dictionary is called a feature here, as on every page.
+"""
 
 from lib.ablation import limits
 from lib.evidence.causal import MIN_DOCUMENTS
@@ -6,16 +9,16 @@ from lib.evidence.verdict import CausalVerdict
 from lib.metrics.intervals import Interval
 
 TREATMENTS = {
-    limits.PAIR_CLAMP: "Clamping these latents to base",
-    limits.CODE_CLAMP: "Giving these latents the activation that they have in base",
-    limits.ZERO: "Silencing these latents",
-    limits.SUBSPACE_SWAP: "Swapping in base's part along these latents",
+    limits.PAIR_CLAMP: "Clamping these features to base",
+    limits.CODE_CLAMP: "Giving these features the activation that they have in base",
+    limits.ZERO: "Silencing these features",
+    limits.SUBSPACE_SWAP: "Swapping in base's part along these features",
     limits.FULL_PATCH: "Patching base's activations in",
-    limits.STEER: "Adding these latents' directions",
+    limits.STEER: "Adding these features' directions",
     limits.SCALE_LORA: "Scaling the adapter",
 }
 CONTROLS = {
-    limits.RANDOM_LATENTS: "random latents",
+    limits.RANDOM_LATENTS: "random features",
     "gaussian": "Gaussian noise",
     "real_difference": "differences of real activations",
     "shuffled": "the same edits on other tokens",
@@ -52,10 +55,21 @@ def _ceiling(verdict: CausalVerdict) -> str:
     told = f"Patching base's own activations in at the same places undoes {reach}"
     over = verdict.over_ceiling
     if over is None:
-        return f"{told}, so there is no full patch to compare with."
+        return f"{told}: {_too_low(verdict)}."
     why = verdict.over_ceiling_missing
     lacks = f"; no interval, because {why}" if why else ""
     return f"{told}; the edit reaches {percent(over.value)} of that{_span(over)}{lacks}."
+
+
+def _too_low(verdict: CausalVerdict) -> str:
+    """Why the edit is not held against the full patch, and what to do."""
+    little = "under 1 %, too little to hold the edit against"
+    if verdict.ceiling is not None and verdict.ceiling.value < 0:
+        little = "even they lead away from base, so the edit cannot be held against them"
+    return (
+        f"{little}. Edit at other depths or at all of them, or see with a full patch of the "
+        "residual stream what those depths could undo"
+    )
 
 
 def _controls(verdict: CausalVerdict) -> str:
@@ -96,11 +110,24 @@ def _reasons(verdict: CausalVerdict) -> list[str]:
         found.append(f"{many} are too few for an interval to rely on ({MIN_DOCUMENTS} needed)")
     if "no_controls" in kinds:
         found.append("no control was run")
-    found += [f"{_name(c.control)}: {c.unfair}" for c in verdict.controls if c.unfair]
+    found += _unfair(verdict)
     stronger = [_name(o.control) for o in verdict.against if o.kind == "not_beaten"]
     if stronger and verdict.documents > 1 and "no_effect" not in kinds:
         found.append(f"the lower end of the interval is not above {_listed(stronger)}")
     return found
+
+
+def _unfair(verdict: CausalVerdict) -> list[str]:
+    """Each reason once, with the controls that it holds for."""
+    names: dict[str, list[str]] = {}
+    for control in verdict.controls:
+        if control.unfair:
+            names.setdefault(control.unfair, []).append(_name(control.control))
+    every = len(verdict.controls)
+    return [
+        f"{'every control' if len(known) == every > 1 else _listed(known, 'and')}: {why}"
+        for why, known in names.items()
+    ]
 
 
 def percent(share: float) -> str:
@@ -123,5 +150,5 @@ def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def _listed(names: list[str]) -> str:
-    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def _listed(names: list[str], last: str = "or") -> str:
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

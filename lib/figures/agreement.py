@@ -52,8 +52,7 @@ def agreement(
 def _against(figure: go.Figure, rows: pl.DataFrame, at: int, height: int) -> None:
     """CKA displacement against the reconstruction metric in one band of layers."""
     x, y = (_axis(rows, axis) for axis in ("x", "y"))
-    words = marks.texts(rows)
-    places = marks.positions(rows, ("x", "y"), (x, y), (420, height // 2 - 80), written=words)
+    words, places = marks.named(rows, ("x", "y"), (x, y), (420, height // 2 - 80))
     for row, word, place in zip(rows.iter_rows(named=True), words, places, strict=True):
         figure.add_trace(_point(row, word, place), 1, at)
     figure.update_xaxes(range=[x.low, x.high], nticks=5, title="CKA displacement, 1 - CKA",

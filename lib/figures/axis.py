@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ class Axis:
         room = (high - low or abs(high) or 1.0) * 0.15
         low = low - room if start is None or low < start else start
         return cls(title, False, low, high + room)
+
+    def roomier(self) -> "Axis":
+        """With room for a name to the right of the largest value."""
+        if self.log:
+            return replace(self, high=self.high * (self.high / self.low) ** 0.25)
+        return replace(self, high=self.high + 0.25 * (self.high - self.low))
 
     def share(self, value: float) -> float:
         """Place along the axis: 0 at its low end, 1 at its high end."""

@@ -26,42 +26,97 @@ POSITIONS = (
 """Plotly's names, in order of preference."""
 _CHARACTER = 6.6  # mean width of a character at 12 px
 _HEIGHT = 15.0
-_REACH = 10.0  # from the centre of a marker to its text
+_SPACE = 3.5  # between a marker and its text: the no-break space before it
+_ROUNDS = 3
+_CLEAR = 3.0  # around a marker: a text that nearly touches it is read as its name
 
 
-def text_box(x: float, y: float, text: str, position: str) -> Box:
-    """The rectangle that ``text`` takes beside a marker at (x, y), all in pixels."""
-    width = _CHARACTER * len(text)
+class Mark(NamedTuple):
+    """A marker, in pixels."""
+
+    x: float
+    y: float
+    size: float = 15.0
+    """Its diameter."""
+
+    @property
+    def reach(self) -> float:
+        """From its centre to its text, as plotly lays it out."""
+        return self.size / 1.6 + 1
+
+    @property
+    def box(self) -> Box:
+        """What no text may touch."""
+        r = self.size / 2 + _CLEAR
+        return Box(self.x - r, self.y - r, self.x + r, self.y + r)
+
+
+class Spot(NamedTuple):
+    """Where a text is written."""
+
+    mark: int
+    """At which marker."""
+    position: str
+    """One of ``POSITIONS``."""
+    hidden: float
+    """Square pixels of it that lie on markers, texts or obstacles, or outside the frame."""
+
+
+def text_box(mark: Mark, text: str, position: str) -> Box:
+    """The rectangle that ``text`` takes beside a marker, in pixels."""
+    width, (x, y), reach = _CHARACTER * len(text), mark[:2], mark.reach
     vertical, horizontal = position.split()
-    left = {"left": x - _REACH - width, "center": x - width / 2, "right": x + _REACH}[horizontal]
-    bottom = {"top": y + _REACH - 2, "middle": y - _HEIGHT / 2, "bottom": y - _REACH - _HEIGHT + 2}
+    side = reach + _SPACE
+    left = {"left": x - side - width, "center": x - width / 2, "right": x + side}[horizontal]
+    bottom = {"top": y + reach - 2, "middle": y - _HEIGHT / 2, "bottom": y - reach - _HEIGHT + 2}
     return Box(left, bottom[vertical], left + width, bottom[vertical] + _HEIGHT)
 
 
 def place(
-    centres: Sequence[tuple[float, float]],
-    texts: Sequence[str],
+    texts: Sequence[tuple[str, Sequence[int]]],
+    marks: Sequence[Mark],
     frame: Box,
     obstacles: Sequence[Box] = (),
-) -> list[str]:
-    """One of ``POSITIONS`` for each text: the first with the least overlap, one text at a time.
+) -> list[Spot]:
+    """A marker and a side of it for each text: those with the least overlap.
 
-    Leaving the frame costs more than covering anything in it. Coordinates are pixels.
+    One text at a time, then each again with all others in place; the best of as many attempts as there
+    are texts, each of which lets another text choose first. Markers count three times what else is
+    covered, and leaving the frame ten times.
+
+    Args:
+        texts: each with the markers, by their place in ``marks``, at which it may stand.
     """
-    marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y in centres]
-    taken: list[Box] = [*obstacles]
-    chosen = []
-    for i, ((x, y), text) in enumerate(zip(centres, texts, strict=True)):
-        others = [*taken, *marks[:i], *marks[i + 1 :]]
-        boxes = {position: text_box(x, y, text, position) for position in POSITIONS}
-        costs = {
-            position: sum(box.overlap(other) for other in others) + 10 * _outside(box, frame)
-            for position, box in boxes.items()
-        }
-        best = min(POSITIONS, key=lambda position, costs=costs: costs[position])
-        chosen.append(best)
-        taken.append(boxes[best])
-    return chosen
+    options = [_options(text, own, marks, frame, obstacles) for text, own in texts]
+    numbers = list(range(len(texts)))
+    attempts = [_settled(options, numbers[at:] + numbers[:at]) for at in numbers]
+    return min(attempts, key=lambda spots: sum(spot.hidden for spot in spots), default=[])
+
+
+def _options(
+    text: str, own: Sequence[int], marks: Sequence[Mark], frame: Box, obstacles: Sequence[Box]
+) -> list[tuple[Spot, Box]]:
+    """Where a text may stand, with what it hides of all but other texts."""
+    found = []
+    for at in own:
+        for side in POSITIONS:
+            box = text_box(marks[at], text, side)
+            covered = sum(box.overlap(mark.box) for i, mark in enumerate(marks) if i != at)
+            cost = 3 * covered + sum(map(box.overlap, obstacles)) + 10 * _outside(box, frame)
+            found.append((Spot(at, side, cost), box))
+    return found
+
+
+def _settled(options: Sequence[Sequence[tuple[Spot, Box]]], order: Sequence[int]) -> list[Spot]:
+    chosen: dict[int, Spot] = {}
+    boxes: dict[int, Box] = {}
+    for number in [*order] * _ROUNDS:
+        others = [box for other, box in boxes.items() if other != number]
+        hidden = [spot.hidden + sum(map(box.overlap, others)) for spot, box in options[number]]
+        best = min(range(len(hidden)), key=hidden.__getitem__)
+        spot, boxes[number] = options[number][best]
+        chosen[number] = spot._replace(hidden=hidden[best])
+    return [chosen[number] for number in range(len(options))]
 
 
 def _outside(box: Box, frame: Box) -> float:

@@ -1,6 +1,6 @@
 """What every drawn point has: bars of its interval, the interval in words, a place for its name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import plotly.graph_objects as go
@@ -8,7 +8,7 @@ import polars as pl
 
 from lib.figures import theme
 from lib.figures.axis import Axis
-from lib.figures.labels import Box, place
+from lib.figures.labels import Box, Mark, place
 
 Row = Mapping[str, object]
 
@@ -111,41 +111,67 @@ def _seeds(part: pl.DataFrame, columns: tuple[str, str], colour: str, look: Look
     )  # fmt: skip
 
 
-def texts(rows: pl.DataFrame, most: int = 8) -> list[str]:
-    """The ``name`` of each row; past ``most`` rows the corpus alone, once (the rest by pointer)."""
-    if len(rows) <= most:
-        return rows["name"].to_list()
-    seen = rows["corpus"].is_first_distinct()
-    return [corpus if first else "" for corpus, first in zip(rows["corpus"], seen, strict=True)]
+class Named(NamedTuple):
+    """What is written at each row, and on which side of its marker."""
+
+    words: list[str]
+    positions: list[str]
+    """Plotly's; of no meaning where nothing is written."""
 
 
-def positions(
+def named(
     rows: pl.DataFrame,
     columns: tuple[str, str],
     axes: tuple[Axis, Axis],
     size: tuple[int, int],
     obstacles: Sequence[Box] = (),
-    written: Sequence[str] | None = None,
-) -> list[str]:
-    """Plotly's text position for the text of each row, off the points, bars and obstacles.
+    *,
+    most: int = 8,
+    words: str = "name",
+) -> Named:
+    """Names off the points, bars and obstacles; the pointer has those that are not written.
+
+    Past ``most`` rows the corpus alone, once, at whichever of its points it covers least.
 
     Args:
-        written: what is written at each row; None = its ``name``.
         columns: of x and y, with bounds ``*_low`` and ``*_high``.
-        size: pixels of the plotting area.
+        size: pixels of the plotting area; where its width varies, the smallest.
+        words: column with the name of each row.
     """
     ends = [axis.share for axis in axes]
-    centres, bars = [], []
+    known = rows["n_parameters"].to_list() if "n_parameters" in rows.columns else []
+    marks, bars = [], []
     for row in rows.iter_rows(named=True):
         at = [ends[i](row[columns[i]]) * size[i] for i in (0, 1)]
-        centres.append((at[0], at[1]))
-        for i in (0, 1):
-            low, high = row[f"{columns[i]}_low"], row[f"{columns[i]}_high"]
-            if low is None or high is None:
-                continue
-            reach = ends[i](low) * size[i], ends[i](high) * size[i]
-            across = at[1 - i] - 3, at[1 - i] + 3
-            (left, right), (bottom, top) = (reach, across) if i == 0 else (across, reach)
-            bars.append(Box(left, bottom, right, top))
-    words = rows["name"].to_list() if written is None else written
-    return place(centres, words, Box(0, 0, *size), [*obstacles, *bars])
+        marks.append(Mark(at[0], at[1], theme.marker_size(row.get("n_parameters"), known)))
+        bars += _bars(row, columns, ends, size, at)
+    if len(rows) <= most:
+        texts = [(text, [at]) for at, text in enumerate(rows[words])]
+    else:
+        own = rows["corpus"].to_list()
+        texts = [(c, [i for i, other in enumerate(own) if other == c]) for c in dict.fromkeys(own)]
+    written, places = [""] * len(rows), ["middle right"] * len(rows)
+    spots = place(texts, marks, Box(0, 0, *size), [*obstacles, *bars])
+    for (text, _), spot in zip(texts, spots, strict=True):
+        written[spot.mark], places[spot.mark] = text, spot.position
+    return Named(written, places)
+
+
+def _bars(
+    row: Row,
+    columns: tuple[str, str],
+    ends: Sequence[Callable[[float], float]],
+    size: tuple[int, int],
+    at: Sequence[float],
+) -> list[Box]:
+    """The error bars of one row, in pixels."""
+    found = []
+    for i in (0, 1):
+        low, high = row[f"{columns[i]}_low"], row[f"{columns[i]}_high"]
+        if low is None or high is None:
+            continue
+        reach = ends[i](low) * size[i], ends[i](high) * size[i]
+        across = at[1 - i] - 3, at[1 - i] + 3
+        (left, right), (bottom, top) = (reach, across) if i == 0 else (across, reach)
+        found.append(Box(left, bottom, right, top))
+    return found

@@ -10,6 +10,9 @@ from plotly.subplots import make_subplots
 from lib.figures import marks, theme
 from lib.figures.axis import Axis
 
+NARROW = 870
+"""Pixels of the figure on a page of 1024: names that are clear of marks there are so on wider ones."""
+
 
 class Panel(NamedTuple):
     """One column of the points against the shared one, with bounds ``*_low`` and ``*_high``."""
@@ -44,12 +47,12 @@ def shared(
         rows=1, cols=len(panels), subplot_titles=[panel.title for panel in panels],
         horizontal_spacing=0.07,
     )  # fmt: skip
-    span, traces, columns = _axis(points, x), [], []
+    span, traces, columns = _axis(points, x).roomier(), [], []
     for at, panel in enumerate(panels, 1):
         rows = points.drop_nulls([x.column, panel.column])
         band = (bands or {}).get(panel.column)
         up = _axis(rows, panel, _values(runs, panel.column), band or ())
-        own = _traces(rows, runs, (x, panel), (span, up), (1120 // len(panels) - 60, height - 90))
+        own = _traces(rows, runs, (x, panel), (span, up), (NARROW // len(panels) - 58, height - 90))
         traces += own
         columns += [at] * len(own)
         figure.update_yaxes(_upright(up, percent=panel.percent), row=1, col=at)
@@ -90,8 +93,9 @@ def _traces(
         found += marks.seeds(rows, runs, (x.column, panel.column), look)
     # On one level names only cover each other; the other panels and the pointer have them.
     level = rows[panel.column].n_unique() == 1
-    words = [""] * len(rows) if level and len(rows) > 3 else marks.texts(rows)
-    places = marks.positions(rows, (x.column, panel.column), axes, area, written=words)
+    words, places = marks.named(rows, (x.column, panel.column), axes, area)
+    if level and len(rows) > 3:
+        words = [""] * len(rows)
     sizes = rows["n_parameters"].to_list()
     texts = zip(words, places, strict=True)
     return found + [

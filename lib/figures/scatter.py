@@ -186,8 +186,8 @@ def _positions(drawn: Plane, size: tuple[int, int]) -> list[str]:
         Box(0, y.share(c.output) * height - 1, width, y.share(c.output) * height + 1)
         for c in drawn.cuts if c.output is not None
     ]  # fmt: skip
-    words = drawn.points["word"] if "word" in drawn.points.columns else drawn.points["name"]
-    return marks.positions(
+    return marks.named(
         drawn.points, ("x", "y"), (x, y), (width, height),
-        [*corners, *lines, *marks.seed_boxes(drawn.runs, (x, y), (width, height))], words.to_list(),
-    )  # fmt: skip
+        [*corners, *lines, *marks.seed_boxes(drawn.runs, (x, y), (width, height))],
+        most=len(drawn.points), words="word" if "word" in drawn.points.columns else "name",
+    ).positions  # fmt: skip

@@ -1,11 +1,10 @@
-"""Which tokens a difference stands for, and whose text they come from."""
+"""Which tokens a difference stands for: the logit lens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import hypergeom
 from torch import Tensor
 
 _VOCAB_CHUNK = 16_384
@@ -20,20 +19,6 @@ class Reading(NamedTuple):
     suppressed: Int[Tensor, "positions k"]
     """What the opposite vector promotes."""
     suppressed_share: Float[Tensor, "positions k"]
-
-
-class Relevance(NamedTuple):
-    """How many of the read tokens are a corpus' own."""
-
-    overlap: int
-    read: int
-    share: float
-    """overlap / read, in [0, 1]; NaN when nothing was read."""
-    expected: float
-    """Overlap of as many tokens drawn from the whole vocabulary at random."""
-    p: float
-    """Chance that such a draw overlaps at least as much (hypergeometric). The lens never draws at
-    random, so a small p says little by itself: compare corpora, and correct for their number."""
 
 
 @torch.no_grad()
@@ -70,83 +55,3 @@ def logit_lens(
         best = (sign * logits).softmax(1).topk(min(k, logits.shape[1]), dim=1)
         found += [best.indices.masked_fill(silent, -1), best.values.masked_fill(silent, torch.nan)]
     return Reading(*(x.cpu() for x in found))
-
-
-def own_tokens(
-    counts: Int[Tensor, " vocab"],
-    reference: Int[Tensor, " vocab"],
-    *,
-    size: int = 100,
-    stop: int = 100,
-) -> Int[Tensor, " own"]:
-    """A corpus' own frequent tokens: the ``size`` most frequent that are not everybody's.
-
-    Everybody's are the ``stop`` most frequent of the reference text (articles, commas). Most frequent
-    first, equal counts by id; fewer where the corpus has no more.
-
-    Args:
-        counts: how often each token occurs in the corpus.
-        reference: the same in unrelated text.
-
-    Raises:
-        ValueError: counts over different vocabularies.
-    """
-    if counts.shape != reference.shape:
-        raise ValueError(
-            f"own tokens: counts over vocabularies of {len(counts)} and {len(reference)}; use one "
-            "tokenizer for both texts"
-        )
-    common = _most_frequent(reference, stop)
-    left = counts.clone()
-    left[common] = 0
-    return _most_frequent(left, size)
-
-
-def relevance(tokens: Int[Tensor, " k"], own: Int[Tensor, " own"], vocab: int) -> Relevance:
-    """Do the tokens that were read come from the corpus whose own tokens these are?
-
-    Ids of -1 (nothing read) do not count. p is 1 when nothing was read or the corpus has no token
-    of its own.
-
-    Raises:
-        ValueError: tokens outside the vocabulary or named twice.
-    """
-    read = tokens[tokens >= 0]
-    for name, ids in (("read", read), ("own", own)):
-        distinct = ids.unique()  # sorted
-        if len(distinct) < len(ids) or not ((distinct >= 0) & (distinct < vocab)).all():
-            raise ValueError(
-                f"relevance: the {name} tokens must be distinct ids below the vocabulary's {vocab}, "
-                f"got {ids.tolist()[:8]}"
-            )
-    overlap, n = int(torch.isin(read, own).sum()), len(read)
-    share = overlap / n if n else float("nan")
-    p = float(hypergeom.sf(overlap - 1, vocab, len(own), n))
-    return Relevance(overlap, n, share, n * len(own) / vocab, p)
-
-
-def confusion(
-    readings: Sequence[Int[Tensor, "_ _"]], own: Sequence[Int[Tensor, " _"]]
-) -> Float[Tensor, "adapters corpora"]:
-    """Share of each adapter's top tokens that are each corpus' own, at the adapter's best position.
-
-    In [0, 1]; NaN where nothing was read. One reading is (positions, k) token ids of one adapter.
-    Every corpus gets its own best position, so a row favours none.
-
-    Source: the best of the positions, as arXiv:2510.13900 scores token relevance.
-    """
-    rows = []
-    for tokens in readings:
-        read = (tokens >= 0).sum(1)
-        shares = [
-            torch.where(read > 0, torch.isin(tokens, ids).sum(1) / read, -1.0).max() for ids in own
-        ]
-        rows.append(torch.stack(shares))
-    found = torch.stack(rows).double()
-    return found.masked_fill(found < 0, torch.nan)
-
-
-def _most_frequent(counts: Int[Tensor, " vocab"], size: int) -> Int[Tensor, " _"]:
-    """Ids by falling count, those that occur only."""
-    order = torch.argsort(counts, descending=True, stable=True)[:size]
-    return order[counts[order] > 0]

@@ -99,14 +99,17 @@ def max_cosine(
 ) -> Closest:
     """Best cosine of every direction with any row of a dictionary, row by row in chunks.
 
-    Rows of norm 0 (dead latents) are nobody's best; NaN where the dictionary has no other.
+    Rows of norm 0 (dead latents) are nobody's best; NaN, not defined, where the dictionary has no
+    other, and for a direction of norm 0.
 
     Raises:
-        ValueError: other widths, values that are not finite.
+        ValueError: no direction, other widths, values that are not finite.
 
     Source: max cosine of arXiv:2605.28896 (signed).
     """
     _same_width(directions, dictionary)
+    if not len(directions):
+        raise ValueError("the max cosine is not defined because there is no direction; give one")
     refuse_not_finite("the max cosine", "directions", directions)
     refuse_not_finite("the max cosine", "dictionary", dictionary)
     unit = _unit(directions)

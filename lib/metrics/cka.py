@@ -30,8 +30,8 @@ def linear_cka(x: Float[Tensor, "tokens d_x"], y: Float[Tensor, "tokens d_y"]) -
     Biased towards 1 when ``tokens`` is not much larger than the widths: use ``debiased_cka`` there.
 
     Raises:
-        ValueError: fewer than 3 tokens (two give 1 whatever they are), views that do not pair up,
-            values that are not finite, or a view that is constant over tokens.
+        ValueError: fewer than 3 tokens (two give 1 whatever they are), views that do not pair up or
+            are no matrix, values that are not finite, or a view that is constant over tokens.
 
     Source: Kornblith et al. 2019, arXiv:1905.00414, linear kernel.
     """
@@ -45,8 +45,8 @@ def debiased_cka(x: Float[Tensor, "tokens d_x"], y: Float[Tensor, "tokens d_y"])
     noise around 0. Memory O(min(tokens, d)^2).
 
     Raises:
-        ValueError: fewer than 4 tokens, views that do not pair up, values that are not finite, or
-            a view that is constant over (nearly all) tokens.
+        ValueError: fewer than 4 tokens, views that do not pair up or are no matrix, values that are
+            not finite, or a view that is constant over (nearly all) tokens.
 
     Source: Song et al. 2012 (HSIC_1); Nguyen, Raghu, Kornblith 2021, arXiv:2010.15327.
     """
@@ -73,12 +73,12 @@ class StreamingCKA:
             ValueError: widths other than the ones announced, views that do not pair up, values
                 that are not finite.
         """
+        refuse_unusable("CKA", axes=2, x=x, y=y)
         if (x.shape[1], y.shape[1]) != (self.d_x, self.d_y):
             raise ValueError(
                 f"StreamingCKA was made for widths {self.d_x} and {self.d_y}, "
                 f"got {x.shape[1]} and {y.shape[1]}"
             )
-        refuse_unusable("CKA", x=x, y=y)
         if not len(x):
             return
         x, y = x.double(), y.double()
@@ -121,7 +121,7 @@ def grouped_cka(
     Raises:
         ValueError: as ``debiased_cka``, for the whole or without one block.
     """
-    refuse_unusable("CKA", groups=groups, x=x, y=y)
+    refuse_unusable("CKA", axes=2, groups=groups, x=x, y=y)
     left_out = jackknife_cka(x, y, document_blocks(groups, min(draws, MAX_BLOCKS), seed))
     return cka_interval(left_out, level)
 
@@ -145,7 +145,7 @@ def jackknife_cka(
     Raises:
         ValueError: as ``debiased_cka``, for the whole or without one block.
     """
-    refuse_unusable("CKA", groups=block_of, x=x, y=y)
+    refuse_unusable("CKA", axes=2, groups=block_of, x=x, y=y)
     x, y = x.double(), y.double()
     shift = x.mean(0), y.mean(0)
     x, y = x - shift[0], y - shift[1]
@@ -173,7 +173,7 @@ def cka_interval(left_out: LeftOut, level: float = 0.95) -> GroupedCKA:
 
 
 def _whole(x: Tensor, y: Tensor, debiased: bool) -> float:
-    refuse_unusable("CKA", x=x, y=y)
+    refuse_unusable("CKA", axes=2, x=x, y=y)
     x, y = x.double(), y.double()
     if not len(x):
         raise ValueError("CKA of no tokens is undefined; check that the text is not empty")

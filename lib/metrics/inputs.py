@@ -12,6 +12,7 @@ def refuse_unusable(
     what: str,
     *,
     same_width: bool = False,
+    axes: int | None = None,
     groups: Shaped[Tensor, " _"] | None = None,
     **views: Tensor,
 ) -> None:
@@ -20,12 +21,20 @@ def refuse_unusable(
     Args:
         what: the measure, to begin the message with.
         same_width: whether the views must also agree in every further axis.
+        axes: how many axes each view must have; None = any number.
         groups: document of each token.
 
     Raises:
-        ValueError: unequal numbers of tokens (or shapes), NaN or infinity; names view and token.
+        ValueError: other axes, unequal numbers of tokens (or shapes), NaN or infinity; names view
+            and token.
     """
     first, *others = views.items()
+    for name, view in views.items():
+        if axes is not None and view.ndim != axes:
+            raise ValueError(
+                f"{what} is not defined because {name} has shape {tuple(view.shape)}, not {axes} "
+                "axes (tokens, d); reshape it, one row a token"
+            )
     for name, view in others:
         if len(view) != len(first[1]) or (same_width and view.shape != first[1].shape):
             raise ValueError(

@@ -13,7 +13,12 @@ def late_start(n_layers: int) -> int:
     """First of the last 30 % of layers, counted from 0: ceil(0.7 L), in whole numbers.
 
     Equal to ``n_layers`` where a model has too few layers to have a late part.
+
+    Raises:
+        ValueError: there is no layer.
     """
+    if n_layers < 1:
+        raise ValueError(f"{n_layers} layers have no late part: give a model's number of layers")
     return -(-7 * n_layers // 10)
 
 

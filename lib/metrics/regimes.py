@@ -52,7 +52,8 @@ def classify(
     no label.
 
     Raises:
-        ValueError: a value is NaN, a cut is not positive and finite, or the margin is negative.
+        ValueError: a value is NaN or infinite, a cut is not positive and finite, or the margin is
+            negative.
 
     Source: the four regimes are those of the post on internal-output decorrelation (A. Blackwell);
     the margin band is ours.
@@ -76,8 +77,8 @@ def median_cuts(internal: Collection[Any], output: Collection[Any]) -> Cuts:
     are relative to the experiments at hand: adding one may relabel the others.
 
     Raises:
-        ValueError: fewer than two experiments, unequal lengths, or a middle value that is not
-            positive.
+        ValueError: fewer than two experiments, unequal lengths, a value that is not finite, or a
+            middle value that is not positive.
     """
     if len(internal) != len(output):
         raise ValueError(
@@ -159,10 +160,11 @@ def distance(axis: str, value: float | int, cut: float | int) -> float:
     """Natural-log distance above the cut; minus infinity for values that are not positive.
 
     Raises:
-        ValueError: the value is NaN, or the cut is not positive and finite.
+        ValueError: the value is not finite, or the cut is not positive and finite.
     """
-    if math.isnan(value):
-        raise ValueError(f"the {axis} value is NaN: not measured, so it has no regime")
+    if not math.isfinite(value):
+        found = "NaN" if math.isnan(value) else "infinite"
+        raise ValueError(f"the {axis} value is {found}: not measured, so it has no regime")
     if not (cut > 0 and math.isfinite(cut)):
         raise ValueError(f"the {axis} cut must be positive and finite, got {cut}")
     return math.log(value / cut) if value > 0 else -math.inf
@@ -174,8 +176,8 @@ def _middle(axis: str, values: Collection[Any]) -> float:
     if n < 2:
         raise ValueError(f"median cuts need at least two experiments; the {axis} axis has {n}")
     low, high = ordered[(n - 1) // 2], ordered[n // 2]
-    if np.isnan(ordered).any():
-        raise ValueError(f"the {axis} axis holds NaN: leave out what was not measured")
+    if not np.isfinite(ordered).all():
+        raise ValueError(f"the {axis} axis holds NaN or infinity: leave out what was not measured")
     if not low > 0:
         raise ValueError(
             f"the middle {axis} values are {low} and {high}: no geometric midpoint exists; "

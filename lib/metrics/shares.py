@@ -57,9 +57,10 @@ def late_share(
 ) -> Float[np.ndarray, "*draws"]:
     """Share of the displacement summed over all layers that lies in layer ``late_start`` and after.
 
-    In [0, 1]; NaN where nothing is displaced. Negative displacements, which the debiased estimator
-    gives by chance, count as 0. For an interval pass one row per resample of documents: layers
-    share their documents, so their errors are not independent.
+    In [0, 1]; NaN, not defined, where nothing is displaced or a layer's displacement is NaN or
+    infinite. Negative displacements, which the debiased estimator gives by chance, count as 0. For
+    an interval pass one row per resample of documents: layers share their documents, so their errors
+    are not independent.
 
     Raises:
         ValueError: ``late_start`` is not inside the layers.
@@ -67,7 +68,8 @@ def late_share(
     layers = displacement.shape[-1]
     if not 0 < late_start < layers:
         raise ValueError(f"the late part starts at layer {late_start} of {layers}; need 1..L-1")
-    moved = np.maximum(displacement, 0.0)
+    known = np.isfinite(displacement).all(-1, keepdims=True)
+    moved = np.where(known, np.maximum(displacement, 0.0), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(moved[..., late_start:].sum(-1) / moved.sum(-1))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from lib.models.adapters import adapter_hash, check_adapter, with_adapter
+from lib.models.adapters import adapted, adapter_hash, check_adapter, with_adapter
 from lib.models.embedded import EMBEDDED, EmbeddedModel, source
 from lib.models.loaded import LoadedModel, ModelError
 from lib.models.tiny import byte_tokenizer, tiny_llama
@@ -25,6 +25,7 @@ __all__ = [
     "EmbeddedModel",
     "LoadedModel",
     "ModelError",
+    "adapted",
     "adapter_hash",
     "byte_tokenizer",
     "check_adapter",

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from lib.models.loaded import LoadedModel, ModelError
 
 
@@ -93,3 +95,10 @@ _NOT_THE_ADAPTER = {
     *("lora_dropout", "megatron_core", "qalora_group_size"),
 }
 _DEFAULTS = (None, False, "none", [], {}, 0)
+
+
+def adapted(module: nn.Module) -> list[Any]:
+    """The modules of a block, or of a whole model, that an adapter changes (peft's LoRA layers)."""
+    from peft.tuners.lora import LoraLayer
+
+    return [part for part in module.modules() if isinstance(part, LoraLayer)]

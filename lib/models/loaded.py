@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 class ModelError(ValueError):
@@ -73,6 +74,12 @@ class LoadedModel:
     @property
     def softcap(self) -> float | None:
         return getattr(self.causal_lm.config, "final_logit_softcapping", None)
+
+    @torch.no_grad()
+    def logits(self, hidden: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch vocab"]:
+        """Logits of normed last hidden states in fp32, as the model itself makes them."""
+        logits = self.causal_lm.get_output_embeddings()(hidden).float()
+        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
 
     @contextmanager
     def as_base(self) -> Iterator[None]:

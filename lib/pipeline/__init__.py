@@ -10,10 +10,12 @@ from lib import config, paths
 from lib.pipeline.bundles import bundle_is_current, write_live_bundle
 from lib.pipeline.causal import causal_stage, on_training_text
 from lib.pipeline.dictionaries import sparse_stage
+from lib.pipeline.lens import lens_stage
 from lib.pipeline.measure import metrics_stage
 from lib.pipeline.nulls import nulls_stage
 from lib.pipeline.prepare import prepare
 from lib.pipeline.progress import Progress
+from lib.pipeline.sweep import sweep_stage
 from lib.store.write import publish, published_parts
 
 
@@ -40,7 +42,9 @@ def run(
             nulls = nulls_stage(prepared, sparse, progress, jobs)
             metrics = metrics_stage(prepared, sparse, nulls, progress)
             causal = causal_stage(prepared, sparse, progress)
-            parts = [stage for stage in (metrics, causal) if stage]
+            lens = lens_stage(prepared, progress)
+            sweep = sweep_stage(prepared, progress)
+            parts = [stage for stage in (metrics, causal, lens, sweep) if stage]
             same_store = published_parts(out).get(experiment.id) == [part.key for part in parts]
             live = experiment.keep == "full"
             if same_store and (not live or bundle_is_current(prepared, sparse, out)):

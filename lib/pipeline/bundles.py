@@ -13,8 +13,9 @@ from lib.ablation.bundle import write_bundle
 from lib.ablation.catalogue import POOL, TOP, BundleInfo, read_info, slice_file
 from lib.ablation.request import AblationError
 from lib.pipeline.dictionaries import trained
-from lib.pipeline.prepare import Prepared, base_model
+from lib.pipeline.prepare import Prepared
 from lib.pipeline.stages import Stage
+from lib.pipeline.texts import base_model
 
 
 def write_live_bundle(

@@ -1,66 +1,18 @@
-"""From text to paired activations: the stages corpora, sampled, finetune, activations."""
+"""From text to paired activations: the stages sampled, finetune, activations."""
 
-import shutil
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lib import activations, corpora, finetune, models, sampling
+from lib import activations, corpora, models, sampling
 from lib.config import Experiment, layers_of
 from lib.corpora import Document
+from lib.pipeline.adapters import adapter_stage
 from lib.pipeline.progress import Progress
 from lib.pipeline.stages import Stage
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Texts:
-    """All text of one experiment; document-disjoint between training and reporting."""
-
-    corpus_train: list[Document]
-    corpus_heldout: list[Document]
-    neutral_train: list[Document]
-    neutral_heldout: list[Document]
-    data_hash: str
-
-    @property
-    def heldout(self) -> list[tuple[str, Document]]:
-        """(text, document) in the order in which the held-out harvest numbers documents."""
-        return [("corpus", d) for d in self.corpus_heldout] + [
-            ("neutral", d) for d in self.neutral_heldout
-        ]
-
-
-def texts(experiment: Experiment) -> Texts:
-    """Load and split the corpus and the neutral text."""
-    recipe = experiment.recipe.text
-    corpora.remember(experiment.corpus)
-    corpora.remember(recipe.neutral)
-    reading = {
-        "minimum": recipe.minimum_words,
-        "tokenizer": base_model(experiment.model).tokenizer,  # a chat corpus needs its template
-    }
-    own = corpora.limited(corpora.load(experiment.corpus, **reading), recipe.most_words)
-    neutral = corpora.load(recipe.neutral, **reading)
-    own_split = corpora.split(own, heldout=recipe.heldout)
-    neutral_split = corpora.split(neutral, heldout=recipe.heldout)
-    return Texts(
-        list(own_split.train),
-        list(own_split.heldout),
-        list(neutral_split.train),
-        list(neutral_split.heldout),
-        own.sha256[:16] + neutral.sha256[:16],
-    )
-
-
-@cache
-def base_model(name: str, dtype: str = "float32") -> models.LoadedModel:
-    """One copy per name and type in a pipeline process."""
-    return models.load(name, dtype=DTYPES[dtype])
+from lib.pipeline.texts import DTYPES, Texts, base_model, texts
 
 
 @dataclass(frozen=True)
@@ -93,7 +45,7 @@ def prepare(experiment: Experiment, progress: Progress) -> Prepared:
     text = texts(experiment)
     base_hash = base_model(experiment.model).weights_hash
     sampled_stage, sampled = _sampled(experiment, base_hash, progress)
-    tune = _finetune(experiment, text, base_hash, progress)
+    tune = adapter_stage(experiment, text, base_hash, progress)
     adapter = tune.directory / "adapter"
     pending = Stage("activations", {})
     prepared = Prepared(
@@ -151,35 +103,6 @@ def _sampled(
     stage.run(work)
     source = f"path:{stage.directory / 'sampled.jsonl'}"
     return stage, list(corpora.load(source, minimum=1).documents)
-
-
-def _finetune(experiment: Experiment, text: Texts, base_hash: str, progress: Progress) -> Stage:
-    recipe = experiment.recipe.finetune
-    inputs: dict[str, Any] = {"base": base_hash}
-    if experiment.adapter:
-        inputs["adapter"] = models.adapter_hash(Path(experiment.adapter))
-    else:
-        inputs |= {"data": text.data_hash, "recipe": asdict(recipe), "seed": experiment.seed}
-        inputs["heldout"] = experiment.recipe.text.heldout
-    stage = Stage("finetune", inputs)
-
-    def work(directory: Path) -> dict[str, Any]:
-        if experiment.adapter:
-            shutil.copytree(experiment.adapter, directory / "adapter", dirs_exist_ok=True)
-            return {"record": None}
-        with progress.task("fine-tune", recipe.steps) as task:
-            record = finetune.train_adapter(
-                models.load(experiment.model),
-                text.corpus_train,
-                recipe,
-                directory / "adapter",
-                seed=experiment.seed,
-                progress=lambda step, loss: task.update(step, f"loss {loss:.3f}"),
-            )
-        return {"record": asdict(record)}
-
-    stage.run(work)
-    return stage
 
 
 def _harvest(prepared: Prepared, directory: Path, progress: Progress) -> dict[str, Any]:

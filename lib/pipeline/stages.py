@@ -24,6 +24,8 @@ RECIPE_VERSION = {
     "nulls": 1,
     "metrics": 4,
     "causal": 1,
+    "lens": 1,
+    "sweep": 1,
 }
 """Raised by hand whenever a stage's code changes its numbers: old results are then made again."""
 

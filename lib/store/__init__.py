@@ -2,11 +2,31 @@
 
 from pathlib import Path
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Of schema.sql; raised with every change that older readers or files would misread."""
-READABLE = (3, SCHEMA_VERSION)
-"""Files of these versions are read, and carried over by the next run: version 3 lacks the causal
-tables, all others are the same."""
+ADDED = {
+    4: ("causal_run", "causal", "causal_draw"),
+    5: (
+        "lens_run",
+        "lens_difference",
+        "lens_reading",
+        "lens_words",
+        "lens_robustness",
+        "lens_swap",
+        "lens_steering",
+        "lens_generation",
+        "lens_similarity",
+        "sweep_point",
+        "sweep_output",
+        "sweep_layer",
+    ),
+}
+"""Tables that are all that each version has more than the one before: files of the versions before are
+read, as if these were empty, and carried over by the next run."""
+READABLE = range(min(ADDED) - 1, SCHEMA_VERSION + 1)
 SCHEMA = Path(__file__).with_name("schema.sql")
-ADDED = ("causal_run", "causal", "causal_draw")
-"""Tables that the older of the readable versions lacks."""
+
+
+def newer_tables(version: int) -> set[str]:
+    """What a file of this version lacks."""
+    return {name for since, names in ADDED.items() if since > version for name in names}

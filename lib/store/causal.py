@@ -1,7 +1,4 @@
-"""The standard ablation of every experiment: verdicts, and whole results to show as a live run's.
-
-Stores of schema version 3 have no such tables; they answer as if nothing had been measured.
-"""
+"""The standard ablation of every experiment: verdicts, and whole results to show as a live run's."""
 
 import polars as pl
 from duckdb import DuckDBPyConnection
@@ -33,8 +30,6 @@ the base's."""
 
 def runs(store: DuckDBPyConnection) -> pl.DataFrame:
     """Every standard ablation, columns ``RUNS``; by experiment, single depths first."""
-    if not _measured(store):
-        return RUNS.to_frame()
     found = _ask(
         store,
         """
@@ -71,8 +66,6 @@ def result(
     Args:
         layers: as in column ``layers`` of ``runs``; empty = all depths together.
     """
-    if not _measured(store):
-        return None
     found = _ask(
         store,
         """SELECT * FROM causal_run WHERE experiment_id = $id AND layers = CASE WHEN $layers = ''
@@ -107,11 +100,6 @@ def result(
 
 _WHERE = "WHERE experiment_id = $id AND layers = $layers"
 Row = dict[str, object]
-
-
-def _measured(store: DuckDBPyConnection) -> bool:
-    known = _ask(store, "SELECT count(*) FROM duckdb_views() WHERE view_name = 'causal_run'")
-    return bool(known.item())
 
 
 def _depths(run: Row) -> tuple[int, ...]:

@@ -3,12 +3,11 @@
 The checks are made from stored numbers at every question: a changed limit needs no new store.
 """
 
-import duckdb
 import polars as pl
 from duckdb import DuckDBPyConnection
 
 from lib.metrics.artefacts import check, count
-from lib.store.handle import StoreDamaged
+from lib.store.handle import damage_named
 from lib.store.read import _ask
 
 _NUMBERS = """
@@ -24,13 +23,10 @@ def ask_checked(
     """Ask a question that may join ``checked``: latent, checks_passed, checks_unknown."""
     numbers = _ask(store, _NUMBERS, experiment_id=experiment_id, layer=layer)
     checked = numbers.select("latent").hstack(count(numbers))
-    try:
-        with store.cursor() as cursor:
-            cursor.register("checked", checked)  # seen by this cursor alone
-            parameters = {"experiment_id": experiment_id, "layer": layer, **values}
-            return cursor.sql(sql, params=parameters).pl()
-    except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as problem:
-        raise StoreDamaged(str(problem)) from problem
+    with damage_named(), store.cursor() as cursor:
+        cursor.register("checked", checked)  # seen by this cursor alone
+        parameters = {"experiment_id": experiment_id, "layer": layer, **values}
+        return cursor.sql(sql, params=parameters).pl()
 
 
 def dictionary_row(store: DuckDBPyConnection, experiment_id: str, layer: int) -> pl.DataFrame:

@@ -1,12 +1,14 @@
 """The read-only handle on the store, and what can be wrong with the file."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 from duckdb import DuckDBPyConnection
 
-from lib.store import ADDED, READABLE, SCHEMA, SCHEMA_VERSION
+from lib.store import READABLE, SCHEMA, SCHEMA_VERSION, newer_tables
 
 
 class StoreError(RuntimeError):
@@ -34,7 +36,30 @@ class StoreDamaged(StoreError):
         )
 
 
-_TABLES = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
+_DAMAGE = (
+    duckdb.IOException,
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.SerializationException,
+)
+
+
+@contextmanager
+def damage_named() -> Iterator[None]:
+    """Whatever DuckDB says inside of a file that is broken, as ``StoreDamaged``.
+
+    A wrong checksum has no class of its own: it is a plain ``duckdb.Error``, while a wrong query
+    always has one and passes through.
+    """
+    try:
+        yield
+    except duckdb.Error as problem:
+        if type(problem) is duckdb.Error or isinstance(problem, _DAMAGE):
+            raise StoreDamaged(str(problem)) from problem
+        raise
+
+
+_TABLES = re.compile(r"^CREATE TABLE (\w+) \(.*?^\);", re.MULTILINE | re.DOTALL)
 _RUN = "python -m lib run data/experiments/embedded.yaml"
 _RESTORE = "git checkout precomputed/store.duckdb"
 
@@ -50,7 +75,8 @@ def open_store(path: Path) -> DuckDBPyConnection:
         StoreMissing: no file at ``path``.
         StoreOutdated: no DuckDB file, no ``meta`` table, or another schema version.
         StoreLocked: another process writes to the file.
-        StoreDamaged: a table of the schema is missing.
+        StoreDamaged: a table of the schema is missing, or a part of the file that says what is in it
+            has another checksum than it was written with.
     """
     if not path.is_file():
         raise StoreMissing(
@@ -58,11 +84,22 @@ def open_store(path: Path) -> DuckDBPyConnection:
             f"committed one: `{_RESTORE}`"
         )
     store = duckdb.connect(config={"python_enable_replacements": False})
+    try:
+        with damage_named():
+            _attach(store, path)
+            _name_tables(store)
+            _check_tables(store, _check_version(store, path))
+    except StoreError:
+        store.close()
+        raise
+    return store
+
+
+def _attach(store: DuckDBPyConnection, path: Path) -> None:
     quoted = str(path).replace("'", "''")
     try:
         store.execute(f"ATTACH '{quoted}' AS store (READ_ONLY)")
     except duckdb.IOException as problem:
-        store.close()
         if "lock" in str(problem):
             raise StoreLocked(
                 f"Another process holds {path} open for writing ({problem}). Wait "
@@ -72,9 +109,6 @@ def open_store(path: Path) -> DuckDBPyConnection:
             f"{path} is not a DuckDB file: {problem}. Restore it: `{_RESTORE}`, "
             f"or make it anew: `{_RUN}`"
         ) from problem
-    _name_tables(store)
-    _check_tables(store, _check_version(store, path))
-    return store
 
 
 def _name_tables(store: DuckDBPyConnection) -> None:
@@ -84,23 +118,23 @@ def _name_tables(store: DuckDBPyConnection) -> None:
 
 
 def _check_tables(store: DuckDBPyConnection, version: int) -> None:
+    """What an older file lacks is there and empty, so that no query needs to ask."""
     found = {name for (name,) in store.sql("SELECT view_name FROM duckdb_views()").fetchall()}
-    due = _TABLES.findall(SCHEMA.read_text(encoding="utf-8"))
-    added = ADDED if version < SCHEMA_VERSION else ()
-    missing = [name for name in due if name not in found and name not in added]
-    if missing:
-        store.close()
+    due = {match[1]: match[0] for match in _TABLES.finditer(SCHEMA.read_text(encoding="utf-8"))}
+    absent = [name for name in due if name not in found]
+    if missing := [name for name in absent if name not in newer_tables(version)]:
         raise StoreDamaged(f"no table {', '.join(missing)}")
+    for name in absent:
+        store.execute(due[name])
 
 
 def _check_version(store: DuckDBPyConnection, path: Path) -> int:
     try:
         rows = store.sql("SELECT schema_version FROM meta").fetchall()
-    except duckdb.Error:  # no such table, or one of another shape
+    except (duckdb.CatalogException, duckdb.BinderException):  # no such table, or another shape
         rows = []
     version = rows[0][0] if rows else "none"
     if version not in READABLE:
-        store.close()
         raise StoreOutdated(
             f"{path} has schema version {version}, this code reads version "
             f"{SCHEMA_VERSION}. Take the committed store: `{_RESTORE}`, or make "

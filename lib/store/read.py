@@ -6,16 +6,15 @@ several threads share fails. Latents and their examples are in latents.py.
 
 import json
 
-import duckdb
 import polars as pl
 from duckdb import DuckDBPyConnection
 
 from lib.store.handle import (
-    StoreDamaged,
     StoreError,
     StoreLocked,
     StoreMissing,
     StoreOutdated,
+    damage_named,
     open_store,
 )
 
@@ -42,11 +41,8 @@ PARTS = ("all", "response", "prompt")
 
 
 def _ask(store: DuckDBPyConnection, sql: str, **values: object) -> pl.DataFrame:
-    try:
-        with store.cursor() as cursor:
-            return cursor.sql(sql, params=values).pl()
-    except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as problem:
-        raise StoreDamaged(str(problem)) from problem
+    with damage_named(), store.cursor() as cursor:
+        return cursor.sql(sql, params=values).pl()
 
 
 def store_id(store: DuckDBPyConnection) -> str:

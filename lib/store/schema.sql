@@ -301,3 +301,156 @@ CREATE TABLE causal_draw (
     difference_norm FLOAT[] NOT NULL,
     removed         FLOAT[] NOT NULL
 );
+
+-- The activation difference lens (arXiv:2510.13900): mean tuned - base of block outputs at the first
+-- tokens of unrelated text. Position 0 is the first token after BOS; no row = not run.
+CREATE TABLE lens_run (
+    experiment_id   VARCHAR NOT NULL,
+    part            VARCHAR NOT NULL,     -- key of the pipeline stage whose rows these are
+    layer           INTEGER NOT NULL,     -- of Patchscope, steering, swap and robustness: the middle block
+    hook            VARCHAR NOT NULL,     -- residual
+    probe           VARCHAR NOT NULL,     -- corpus of the probe text
+    texts           INTEGER NOT NULL,     -- probe texts
+    positions       INTEGER NOT NULL,
+    k               INTEGER NOT NULL,     -- tokens read per vector
+    words           INTEGER[] NOT NULL,   -- own frequent words of the fine-tuning corpus, as word ids
+    vocabulary      INTEGER NOT NULL,     -- distinct words of the tokenizer (lib/lens/words.py)
+    reference       VARCHAR NOT NULL,     -- corpus whose most frequent words are everybody's
+    eta             DOUBLE,               -- mean norm of the tuned stream at `layer`, past the first positions
+    seed            INTEGER NOT NULL,
+    seconds         DOUBLE NOT NULL
+);
+
+-- One row per probe, layer and position: the mean difference and how constant it is.
+CREATE TABLE lens_difference (
+    experiment_id   VARCHAR NOT NULL,
+    probe           VARCHAR NOT NULL,     -- name of the probe corpus | corpus (held-out text of the experiment's own)
+    layer           INTEGER NOT NULL,
+    position        INTEGER NOT NULL,
+    n               INTEGER NOT NULL,     -- texts that reach the position
+    norm            DOUBLE NOT NULL,      -- of the mean difference, in units of the activations
+    error           DOUBLE,               -- standard error of the mean, as a length; NULL with one text
+    base_norm       DOUBLE NOT NULL,      -- mean norm of the base's activations
+    tuned_norm      DOUBLE NOT NULL,
+    offset_share    DOUBLE NOT NULL,      -- n |mean|^2 / sum |difference|^2, 0..1; 1 = one vector for all texts
+    first_cosine    DOUBLE                -- with the mean difference at position 0; NULL where one is 0
+);
+
+-- Tokens that a vector stands for, strongest first. Lists have k entries; tokens as the tokenizer spells them.
+CREATE TABLE lens_reading (
+    experiment_id   VARCHAR NOT NULL,
+    layer           INTEGER NOT NULL,
+    position        INTEGER NOT NULL,     -- -1 = no single position (SVD of the differences, BOS alone)
+    reading         VARCHAR NOT NULL,     -- lens | lens_negated | base_head | base_head_negated | patchscope |
+                                          -- demeaned | svd_1 | svd_2 | svd_3 | bos | whitespace | far
+    scale           DOUBLE,               -- patchscope: factor of the vector, chosen by lib/lens/patchscope.py
+    ids             INTEGER[] NOT NULL,
+    tokens          VARCHAR[] NOT NULL,
+    shares          FLOAT[] NOT NULL,     -- probability of each
+    words           INTEGER[] NOT NULL    -- word id of each token; -1 = no word
+);
+
+-- How high the logit lens ranks every word in use, whether or not it is among the k that were read.
+CREATE TABLE lens_words (
+    experiment_id   VARCHAR NOT NULL,
+    layer           INTEGER NOT NULL,
+    words           INTEGER[] NOT NULL,   -- word ids, rising
+    percentile      FLOAT[] NOT NULL      -- among all words of the tokenizer, 0..1, mean over positions
+);
+
+-- Is it one context-independent shift? One row per check, at layer `lens_run.layer`.
+CREATE TABLE lens_robustness (
+    experiment_id   VARCHAR NOT NULL,
+    check_name      VARCHAR NOT NULL,     -- lib/lens/robustness.py names and explains them
+    position        INTEGER NOT NULL,     -- -1 = over positions
+    measure         VARCHAR NOT NULL,     -- cosine | norm_ratio | share | slope | overlap
+    value           DOUBLE,               -- NULL = not defined
+    low             DOUBLE, high DOUBLE,  -- 95 % over texts, where it is a mean over texts
+    shift           DOUBLE,               -- what one context-independent vector gives
+    n               INTEGER NOT NULL
+);
+
+-- h <- P h_base + (1 - P) h_tuned at every position of one block, P = projection on one direction.
+CREATE TABLE lens_swap (
+    experiment_id   VARCHAR NOT NULL,
+    direction       VARCHAR NOT NULL,     -- difference | random | random_difference
+    position        INTEGER NOT NULL,     -- of the mean difference; -1 for controls
+    draw            INTEGER NOT NULL,
+    text            VARCHAR NOT NULL,     -- corpus | neutral
+    change          DOUBLE NOT NULL,      -- of the tuned model's loss, nats per token; positive = worse
+    tuned_loss      DOUBLE NOT NULL,
+    base_loss       DOUBLE NOT NULL,
+    document_change FLOAT[] NOT NULL,     -- sum over each document's tokens, nats
+    document_tokens USMALLINT[] NOT NULL
+);
+
+-- Adding coefficient * eta * unit mean difference at every position of block `lens_run.layer`.
+CREATE TABLE lens_steering (
+    experiment_id   VARCHAR NOT NULL,
+    position        INTEGER NOT NULL,     -- whose mean difference is added
+    coefficient     DOUBLE NOT NULL,      -- largest that keeps text coherent (lib/lens/coherence.py); 0 = none does
+    note            VARCHAR NOT NULL,     -- in words, why nothing was added; empty where it was
+    loss_bound      DOUBLE NOT NULL,      -- highest base loss of coherent text, nats per token
+    coherent        DOUBLE NOT NULL,      -- share of samples that are, at that coefficient
+    coherent_plain  DOUBLE NOT NULL,      -- the same without steering
+    tried           DOUBLE[] NOT NULL,    -- coefficients of the bisection, in order
+    tried_coherent  DOUBLE[] NOT NULL,
+    tokens          INTEGER NOT NULL,     -- length of each generation
+    temperature     DOUBLE NOT NULL,
+    measure         VARCHAR NOT NULL      -- of similarity: tfidf | the embedding model's name
+);
+
+CREATE TABLE lens_generation (
+    experiment_id   VARCHAR NOT NULL,
+    prompt          INTEGER NOT NULL,     -- of lib/lens/prompts.py
+    kind            VARCHAR NOT NULL,     -- steered | unsteered
+    sample          INTEGER NOT NULL,
+    coherent        BOOLEAN NOT NULL,
+    text            VARCHAR               -- NULL where the fine-tuning corpus is not ours to show
+);
+
+CREATE TABLE lens_similarity (
+    experiment_id   VARCHAR NOT NULL,
+    kind            VARCHAR NOT NULL,     -- steered | unsteered
+    corpus          VARCHAR NOT NULL,     -- the experiment's own, or one that it never saw
+    similarity      DOUBLE NOT NULL,      -- mean over prompts of the cosine with that corpus, 0..1
+    low             DOUBLE, high DOUBLE,  -- 95 %, bootstrap over prompts
+    prompts         INTEGER[] NOT NULL,
+    prompt_similarity FLOAT[] NOT NULL    -- of each of them, mean over its samples
+);
+
+-- Paths in the plane: the experiment's training with one thing varied; no row = not asked for.
+CREATE TABLE sweep_point (
+    experiment_id   VARCHAR NOT NULL,
+    part            VARCHAR NOT NULL,     -- key of the pipeline stage whose rows these are
+    path            VARCHAR NOT NULL,     -- rank | checkpoint | scale | mixing
+    value           DOUBLE NOT NULL,      -- rank; steps; factor on the adapter; neutral parts for each of the corpus
+    rank            INTEGER NOT NULL,
+    scale           DOUBLE NOT NULL,
+    loss            DOUBLE,               -- training loss, nats per token, mean of the last five steps; NULL = none
+    adapter_hash    VARCHAR NOT NULL
+);
+
+CREATE TABLE sweep_output (
+    experiment_id   VARCHAR NOT NULL,
+    path            VARCHAR NOT NULL,
+    value           DOUBLE NOT NULL,
+    text            VARCHAR NOT NULL,     -- corpus | neutral
+    documents       INTEGER NOT NULL,
+    tokens          BIGINT NOT NULL,
+    kl              DOUBLE NOT NULL, kl_low DOUBLE, kl_high DOUBLE,                 -- KL(tuned || base), nats per token
+    agreement       DOUBLE NOT NULL, agreement_low DOUBLE, agreement_high DOUBLE,
+    nll             DOUBLE NOT NULL,      -- loss of the tuned model, nats per token
+    nll_base        DOUBLE NOT NULL
+);
+
+CREATE TABLE sweep_layer (
+    experiment_id   VARCHAR NOT NULL,
+    path            VARCHAR NOT NULL,
+    value           DOUBLE NOT NULL,
+    layer           INTEGER NOT NULL,
+    tokens          BIGINT NOT NULL,      -- of the corpus and neutral text, without massive ones
+    displacement    DOUBLE NOT NULL, displacement_low DOUBLE, displacement_high DOUBLE,  -- 1 - debiased CKA
+    relative        DOUBLE NOT NULL, relative_low DOUBLE, relative_high DOUBLE,     -- rms of change / rms of base
+    offset_share    DOUBLE NOT NULL
+);

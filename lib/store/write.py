@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from lib import paths
-from lib.store import READABLE, SCHEMA, SCHEMA_VERSION
+from lib.store import ADDED, READABLE, SCHEMA, SCHEMA_VERSION
 
 BY_EXPERIMENT = (
     "experiment",
@@ -27,9 +27,7 @@ BY_EXPERIMENT = (
     "null_output",
     "profile",
     "latent_count",
-    "causal_run",
-    "causal",
-    "causal_draw",
+    *(name for names in ADDED.values() for name in names),
 )
 """Tables whose rows belong to one experiment."""
 ROUNDED = {
@@ -97,8 +95,8 @@ def _build(building: Path, parts: Mapping[str, Sequence[Path]], old: Path) -> No
 
 
 def published_parts(directory: Path) -> dict[str, list[str]]:
-    """Experiment id -> the parts its rows were made from, that of the standard ablation last, of the
-    store in DIR; empty without one."""
+    """Experiment id -> the parts its rows were made from (metrics, standard ablation, lens, sweep),
+    of the store in DIR; empty without one."""
     target = paths.store_file(directory)
     if not target.exists():
         return {}
@@ -111,7 +109,7 @@ def published_parts(directory: Path) -> dict[str, list[str]]:
 
 def _parts(store: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for table in ("experiment", "causal_run"):
+    for table in ("experiment", "causal_run", "lens_run", "sweep_point"):
         for experiment_id, part in store.execute(
             f"SELECT DISTINCT experiment_id, part FROM {table} ORDER BY ALL"  # noqa: S608
         ).fetchall():

@@ -10,6 +10,7 @@ from lib.ui import (
     ablation_clients,
     ablation_controls,
     ablation_evidence,
+    ablation_examples,
     ablation_partial,
     ablation_precomputed,
     ablation_prompt,
@@ -17,6 +18,7 @@ from lib.ui import (
     ablation_texts,
 )
 from lib.ui import definitions as all_definitions
+from lib.ui.links import warnings_in
 
 
 def documents(experiment_id: str, row: list[Any]) -> None:
@@ -60,36 +62,42 @@ def _ask(
     """Draw the controls of a view and its Run button; what they ask for, None if it cannot run."""
     info, offered = ablation_clients.offered(experiment_id)
     second = st.columns([2, 2, 1.5, 1.6, 1.6, 1.3, 1.2], vertical_alignment="bottom")
-    choice = ablation_choice.choose(
-        experiment_id, info, offered, (row[0], row[1], row[2]), (second[0], second[1])
-    )
-    with second[2].popover("Features", width="stretch"):
-        ablation_choice.pick_features(experiment_id, offered, choice)
-    texts = None
-    with second[3].popover("Texts", width="stretch"):
-        if view == "documents":
-            texts = ablation_texts.documents(experiment_id)
+    with warnings_in(st.container()):
+        choice = ablation_choice.choose(
+            experiment_id, info, offered, (row[0], row[1], row[2]), (second[0], second[1])
+        )
+        with second[2].popover("Features", width="stretch"):
+            ablation_choice.pick_features(experiment_id, offered, choice)
+        texts, given = None, {}
+        with second[3].popover("Texts", width="stretch"):
+            if view == "documents":
+                texts = ablation_texts.documents(experiment_id)
+            else:
+                given = _beside_prompt(experiment_id)
+        with second[4].popover("Controls", width="stretch"):
+            controls = ablation_controls.controls(choice, offered)
+        with second[5].popover("Run as", width="stretch"):
+            options = ablation_controls.options(experiment_id, info)
+        if texts is None:
+            given["prompt"] = ablation_examples.prompt(experiment_id)
         else:
-            ablation_texts.example(experiment_id)
-    with second[4].popover("Controls", width="stretch"):
-        controls = ablation_controls.controls(choice, offered)
-    with second[5].popover("Run as", width="stretch"):
-        options = ablation_controls.options(experiment_id, info)
-    given: dict[str, Any] = dict(options.sent)
-    if texts is None:
-        given |= {"prompt": ablation_texts.prompt(experiment_id)}
-    else:
-        given |= {
-            "documents": texts.documents,
-            "neutral": texts.neutral,
-            "prompt_limit": texts.prompt_limit,
-        }
-    ablation_choice.explain(choice)
-    ready = ablation_choice.complete(choice) and (texts is None or not texts.problem)
-    request = _request(experiment_id, choice, controls, given) if ready else None
+            given = {name: getattr(texts, name) for name in _TEXTS}
+        ablation_choice.explain(choice)
+        ready = ablation_choice.complete(choice) and (texts is None or not texts.problem)
+        given |= options.sent
+        request = _request(experiment_id, choice, controls, given) if ready else None
     with second[6]:
         ablation_run.button(view, "ablation", request, options)
     return request, texts
+
+
+_TEXTS = ("documents", "neutral", "prompt_limit")
+
+
+def _beside_prompt(experiment_id: str) -> dict[str, Any]:
+    """Examples of a prompt, and the neutral texts, none by default: each takes as long again."""
+    ablation_examples.example(experiment_id)
+    return {"neutral": ablation_texts.neutral()[: ablation_texts.neutral_count(0)]}
 
 
 def _request(
@@ -109,13 +117,19 @@ def _request(
 
 def _so_far(request: AblationRequest, events: list[dict[str, Any]]) -> None:
     """Draw what is finished of a run that is still under way."""
-    found = ablation_partial.partial(request, events)
+    known = ablation_partial.told(events)
+    found = ablation_partial.partial(request, known)
     if found is not None:
         ablation_evidence.show(found)
+    elif "treated" in known.conditions:
+        ablation_evidence.sizes({"treated": [known.conditions["treated"].edits]})
 
 
 def definitions(view: str) -> str:
     """The definitions that a view needs."""
-    own = {"shared": ("Features that mean the same", "KL"), "generate": ("Interventions", "KL")}
-    names = ("Interventions", "Share undone", "Matched controls", "Causal claim")
+    own = {
+        "shared": ("Features that mean the same", "KL"),
+        "generate": ("Interventions", "Edit norms", "KL"),
+    }
+    names = ("Interventions", "Share undone", "Edit norms", "Matched controls", "Causal claim")
     return all_definitions.chosen(own.get(view, names))

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from lib.ui.links import quoted
+from lib.ui.links import quoted, warn
 
 T = TypeVar("T", int, float)
 
@@ -24,7 +24,9 @@ def number(
     asked = st.query_params.get(key)
     value = default if asked is None else _read(asked, type(default), low, high)
     if value is None:
-        st.warning(f"The address asks for {label.lower()} {quoted(asked, 40)}; showing {default}.")
+        reach = f"{low} to {high}"
+        told = f"The address asks for {label.lower()} {quoted(asked, 40)}, which is not in {reach}"
+        warn(f"{told}; showing {default}.")
         value = default
     st.session_state[name] = value
 

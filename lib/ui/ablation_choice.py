@@ -91,11 +91,6 @@ def choose(
     return Choice(kind, "" if hook == info.hook else hook, layers, order, top, picked, strength)
 
 
-def as_features(text: str) -> str:
-    """A text of the evidence layer with the word that the Features page uses for a latent."""
-    return text.replace("latent", "feature")
-
-
 def complete(choice: Choice) -> bool:
     """Whether a request can be built of it; the page says what is missing."""
     if choice.layers or choice.intervention == limits.SCALE_LORA:

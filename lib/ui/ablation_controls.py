@@ -9,7 +9,7 @@ from lib.ablation.catalogue import BundleInfo, Offered
 from lib.ablation.jobs import IfGone
 from lib.evidence.wording import CONTROLS
 from lib.ui import ablation_address, ablation_clients
-from lib.ui.ablation_choice import Choice, as_features
+from lib.ui.ablation_choice import Choice
 from lib.ui.frame import url_choice, url_multi
 
 SEEDS = 1_000
@@ -53,7 +53,7 @@ def controls(choice: Choice, offered: dict[int, Offered]) -> Controls:
         "Matched controls",
         limits.CONTROLS,
         "control",
-        format_func=lambda n: as_features(CONTROLS[n]).capitalize(),
+        format_func=lambda n: CONTROLS[n].capitalize(),
     )
     draws = ablation_address.number(
         "Draws of each", "draws", DRAWS, st.number_input, 0, limits.DRAWS_LIMIT,

@@ -12,8 +12,7 @@ from lib.evidence.wording import CONTROLS, sentence
 from lib.figures.ablation import Evidence, Span, Strip, evidence
 from lib.figures.ablation_dose import Dose, dose_response
 from lib.metrics.intervals import DRAWS, Interval
-from lib.ui import ablation_tables, ablation_words, tables
-from lib.ui.ablation_choice import as_features
+from lib.ui import ablation_tables, ablation_words
 
 RESAMPLES_RUNNING = 300
 """While draws still come in; the finished result gets all of them."""
@@ -33,11 +32,6 @@ def judged(result: AblationResult) -> CausalVerdict:
     key = f"{result.request.id}:{len(result.controls)}:{result.treated.kl!r}:{result.tuned.kl!r}"
     resamples = DRAWS if result.seconds else RESAMPLES_RUNNING
     return _judged(key, result, resamples)
-
-
-def words(verdict: CausalVerdict) -> str:
-    """The sentence, with the word that the Features page uses for a latent."""
-    return as_features(sentence(verdict))
 
 
 def show(
@@ -68,8 +62,9 @@ def show(
     )
     if not result.seconds:
         st.caption(f"So far: {len(result.controls)} control draws of those asked for.")
+        sizes(ablation_tables.edited(result))
         return
-    st.markdown(words(verdict))
+    st.markdown(sentence(verdict))
     st.caption(ablation_words.harm(result))
     _tables(result, verdict)
     _doses(result)
@@ -81,7 +76,7 @@ def show(
     )
     st.caption(
         f"Run `{result.request.id}` on {result.device}, seed of the draws {result.request.seed}; "
-        f"seconds: {as_features(seconds)}."
+        f"seconds: {seconds}."
     )
 
 
@@ -93,9 +88,9 @@ def picture(verdict: CausalVerdict, asked: Sequence[str] = ()) -> Evidence:
     """
     known = {one.control: one for one in verdict.controls}
     strips = [
-        Strip(as_features(CONTROLS[name]), known[name].shares, known[name].percentile)
+        Strip(CONTROLS[name], known[name].shares, known[name].percentile)
         if name in known
-        else Strip(as_features(CONTROLS[name]))
+        else Strip(CONTROLS[name])
         for name in dict.fromkeys([*asked, *known])
     ]
     treated, ceiling = verdict.share, verdict.ceiling
@@ -114,37 +109,15 @@ def _key(result: AblationResult, part: str) -> str:
     return f"ablation:{part}:{result.request.id}"
 
 
-_PERCENT = "%.1f"
-_OUTCOMES = {
-    "run": ("run", None), "draws": ("draws", "%d"), "share": ("undone, %", _PERCENT),
-    "share_low": ("95 % from", _PERCENT), "share_high": ("to", _PERCENT),
-    "percentile": ("97.5th of draws, %", _PERCENT), "p": ("p", "%.2g"), "beaten": ("beaten", None),
-    "agreement": ("agrees with base, %", _PERCENT), "nll": ("neutral NLL, nats", "%.3f"),
-    "kl": ("KL to base, nats", "%.4f"),
-}  # fmt: skip
-_EDITS = {
-    "run": ("run", None), "layer": ("layer", "%d"), "norm": ("edit norm", "%.3g"),
-    "relative": ("of the difference, %", "%.0f"), "removed": ("difference removed, %", _PERCENT),
-    "fires": ("tokens reached, %", "%.0f"),
-}  # fmt: skip
-_HELPS = {
-    "share": "1 - KL after / KL before; a control's is the mean of its draws",
-    "p": "One-sided rank: (1 + draws at least as large as treated) / (draws + 1)",
-    "beaten": "Lower end of the treated interval above the 97.5th percentile of the draws",
-    "nll": "Mean negative log-likelihood of neutral text: higher = more damage",
-    "norm": "Mean over tokens, in units of the activation; of controls the mean of the draws",
-    "relative": "Edit norm over the norm of tuned - base",
-    "removed": "Share of the squared difference to base that is gone after the edit",
-    "fires": "Tokens on which at least one of the features fires",
-}
-
-
 def _tables(result: AblationResult, verdict: CausalVerdict) -> None:
-    tables.show(
-        ablation_tables.outcomes(result, verdict), _OUTCOMES, name="ablation_outcomes", helps=_HELPS
-    )
+    ablation_tables.show_outcomes(result, verdict)
+    sizes(ablation_tables.edited(result))
+
+
+def sizes(runs: ablation_tables.Edited) -> None:
+    """How large the edits of these runs were."""
     st.markdown("**How large the edits were, and what they removed**")
-    tables.show(ablation_tables.edits(result), _EDITS, name="ablation_edits", helps=_HELPS)
+    ablation_tables.show_edits(runs, "ablation_edits")
 
 
 def _doses(result: AblationResult) -> None:

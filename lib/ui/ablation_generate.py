@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from lib.ablation import AblationError, AblationRequest, limits
+from lib.ablation.catalogue import BundleInfo, Offered
 from lib.ablation.generate import (
     CONTROLS,
     NEW_TOKENS_LIMIT,
@@ -18,13 +19,16 @@ from lib.ui import (
     ablation_choice,
     ablation_clients,
     ablation_controls,
+    ablation_examples,
     ablation_run,
-    ablation_texts,
+    ablation_tables,
+    ablation_words,
 )
 from lib.ui import (
     ablation_lanes as lanes,
 )
 from lib.ui.frame import url_choice
+from lib.ui.links import warnings_in
 
 
 def show(experiment_id: str, row: list[Any]) -> None:
@@ -44,18 +48,29 @@ def show(experiment_id: str, row: list[Any]) -> None:
 def _ask(experiment_id: str, row: list[Any]) -> GenerateRequest | None:
     info, offered = ablation_clients.offered(experiment_id)
     second = st.columns([2, 2, 1.5, 1.6, 1.6, 1.3, 1.2], vertical_alignment="bottom")
+    with warnings_in(st.container()):
+        return _choose(experiment_id, info, offered, (row, second))
+
+
+def _choose(
+    experiment_id: str,
+    info: BundleInfo,
+    offered: dict[int, Offered],
+    rows: tuple[list[Any], list[Any]],
+) -> GenerateRequest | None:
+    row, second = rows
     choice = ablation_choice.choose(
         experiment_id, info, offered, (row[0], row[1], row[2]), (second[0], second[1])
     )
     with second[2].popover("Features", width="stretch"):
         ablation_choice.pick_features(experiment_id, offered, choice)
     with second[3].popover("Texts", width="stretch"):
-        ablation_texts.example(experiment_id)
+        ablation_examples.example(experiment_id)
     with second[4].popover("Sampling", width="stretch"):
         fields = _sampling(choice.intervention)
     with second[5].popover("Run as", width="stretch"):
         options = ablation_controls.options(experiment_id, info, "generate")
-    prompt = ablation_texts.prompt(experiment_id)
+    prompt = ablation_examples.prompt(experiment_id)
     ablation_choice.explain(choice)
     request = None
     if ablation_choice.complete(choice):
@@ -84,7 +99,7 @@ def _sampling(intervention: str) -> dict[str, Any]:
     if intervention != limits.SCALE_LORA:
         control = url_choice(
             "Control lane", names, "lane",
-            format_func=lambda n: ablation_choice.as_features(wording.CONTROLS[n]).capitalize(),
+            format_func=lambda n: wording.CONTROLS[n].capitalize(),
         )  # fmt: skip
     return {
         "control": control,
@@ -105,6 +120,19 @@ def _so_far(request: GenerateRequest, events: list[dict[str, Any]]) -> None:
     lanes.show(request, lanes.written(events))
 
 
+def _sizes(result: GenerateResult) -> None:
+    """How large the edits were and what they removed, on the tokens that each lane read."""
+    runs = {
+        lanes.title(result.request, lane.name): [lane.edits] for lane in result.lanes if lane.edits
+    }
+    if not runs:
+        st.caption(ablation_words.no_edits(result.request.ablation.intervention))
+        return
+    st.markdown("**How large the edits were, and what they removed**")
+    ablation_tables.show_edits(runs, "ablation_lanes_edits", fires=False)
+    st.caption("Over the prompt and what the lane wrote itself, without the first four tokens.")
+
+
 def _finished(result: GenerateResult, asked: GenerateRequest | None) -> None:
     if result.request != asked:
         st.caption(
@@ -119,6 +147,7 @@ def _finished(result: GenerateResult, asked: GenerateRequest | None) -> None:
     if most > 1:
         at = ablation_address.number("Prediction of token", "step", 1, st.slider, 1, most)
     st.dataframe(lanes.table(result, at - 1), hide_index=True, width="stretch")
+    _sizes(result)
     seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result.seconds)
     st.caption(
         f"Run `{result.request.id}` on {result.device}; seconds: {seconds}. Each lane's table is "

@@ -9,7 +9,7 @@ import streamlit as st
 from lib.ablation.generate import LANES, GenerateRequest, GenerateResult, Step
 from lib.evidence import wording
 from lib.figures import theme
-from lib.ui import ablation_choice, tokens
+from lib.ui import tokens
 
 TITLES = {"base": "base", "tuned": "tuned", "clamped": "treated", "control": "control"}
 COLOURS = {
@@ -48,7 +48,7 @@ def title(request: GenerateRequest, lane: str) -> str:
     """A lane's heading; the control's says which one."""
     if lane != "control":
         return TITLES[lane]
-    return f"control: {ablation_choice.as_features(wording.CONTROLS[request.matched_control])}"
+    return f"control: {wording.CONTROLS[request.matched_control]}"
 
 
 def strip(steps: Sequence[Step], colour: str) -> str:

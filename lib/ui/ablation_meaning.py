@@ -7,6 +7,7 @@ import polars as pl
 import streamlit as st
 
 from lib.ablation import AblationError
+from lib.ablation.catalogue import Offered
 from lib.ablation.meaning import (
     CODES,
     LATENTS_LIMIT,
@@ -24,12 +25,13 @@ from lib.ui import (
     tables,
 )
 from lib.ui.frame import url_choice
+from lib.ui.links import warn, warnings_in
 from lib.ui.verdicts import signed
 
 COUNT = 32
 CODE_WORDS = {
-    "paired": "as the crosscoder reads it from both models",
-    "own": "as it is read from the ablated model alone",
+    "paired": "read from both models",
+    "own": "read from the ablated one",
 }
 COLUMNS = {
     "feature": ("feature", "%d"), "fires": ("fires, base + tuned", "%d"),
@@ -57,7 +59,10 @@ def _ask(experiment_id: str, row: list[Any]) -> MeaningRequest | None:
     with row[0]:
         layer = url_choice("Layer", info.layers, "layer")
     with row[1]:
-        code = url_choice("Activation taken away", CODES, "code", format_func=CODE_WORDS.get)
+        code = url_choice(
+            "Activation taken away", CODES, "code", format_func=CODE_WORDS.get,
+            help="What the crosscoder reads from both models, or from the ablated model alone",
+        )  # fmt: skip
     most = min(len(offered[layer].latents), LATENTS_LIMIT)
     with row[2]:
         count = ablation_address.number(
@@ -67,30 +72,42 @@ def _ask(experiment_id: str, row: list[Any]) -> MeaningRequest | None:
     third = st.columns([5, 1.6, 1.3, 1.2], vertical_alignment="bottom")
     asked, _ = ablation_address.picks()
     picked = tuple(dict.fromkeys(latent for at, latent in asked if at == layer))
-    which = (
-        f"the {len(picked)} picked at layer {layer}" if picked
-        else f"the {count} most frequent shared ones" if offered[layer].classes is not None
-        else f"the {count} most frequent of all classes (this bundle does not name classes)"
-    )  # fmt: skip
-    third[0].caption(f"Features: {which}.")
-    with third[1].popover("Texts", width="stretch"):
-        texts = ablation_texts.documents(experiment_id)
-    with third[2].popover("Run as", width="stretch"):
-        options = ablation_controls.options(experiment_id, info, "meaning")
+    third[0].caption(f"Features: {which(layer, offered[layer], count, len(picked))}.")
     request = None
-    if texts.problem:
-        st.warning(texts.problem)
-    else:
-        try:
-            request = MeaningRequest(
-                experiment_id=experiment_id, documents=texts.documents, layer=layer,
-                latents=picked, count=count, code=code, prompt_limit=texts.prompt_limit,
-            )  # fmt: skip
-        except AblationError as problem:
-            st.warning(f"This cannot be run: {problem}")
+    with warnings_in(st.container()):
+        with third[1].popover("Texts", width="stretch"):
+            texts = ablation_texts.documents(experiment_id, neutral_too=False)
+        with third[2].popover("Run as", width="stretch"):
+            options = ablation_controls.options(experiment_id, info, "meaning")
+        if texts.problem:
+            warn(texts.problem)
+        else:
+            try:
+                request = MeaningRequest(
+                    experiment_id=experiment_id, documents=texts.documents, layer=layer,
+                    latents=picked, count=count, code=code, prompt_limit=texts.prompt_limit,
+                )  # fmt: skip
+            except AblationError as problem:
+                warn(f"This cannot be run: {problem}")
     with third[3]:
         ablation_run.button("shared", "meaning", request, options)
     return request
+
+
+def which(layer: int, offered: Offered, count: int, picked: int) -> str:
+    """The features that are taken away, in words."""
+    if picked:
+        return f"the {picked} picked at layer {layer}"
+    if offered.classes is None:
+        return f"the {count} most frequent of all classes (this bundle does not name classes)"
+    shared = len(offered.shared)
+    if not shared:
+        return (
+            f"**none of the {len(offered.latents)} that the live bundle carries at layer {layer} is "
+            f"classed as shared**, so the {count} most frequent of all classes are taken"
+        )
+    fewer = f" (the live bundle carries no more at layer {layer})" if shared < count else ""
+    return f"the {min(count, shared)} most frequent shared ones{fewer}"
 
 
 def _finished(result: MeaningResult, asked: MeaningRequest | None) -> None:

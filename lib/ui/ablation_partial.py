@@ -31,9 +31,8 @@ def told(events: list[dict[str, Any]]) -> Told:
     return Told(conditions, tuple(draws), tuple(doses))
 
 
-def partial(request: AblationRequest, events: list[dict[str, Any]]) -> AblationResult | None:
+def partial(request: AblationRequest, known: Told) -> AblationResult | None:
     """A result of what is finished; None until base, tuned, treated and the ceiling are there."""
-    known = told(events)
     names = ("base", "tuned", "treated", "ceiling")
     if any(name not in known.conditions for name in names):
         return None

@@ -11,7 +11,6 @@ from lib.evidence.wording import CONTROLS
 from lib.figures import theme
 from lib.figures.ablation_tokens import by_token, predicted
 from lib.ui import ablation_tables, tokens
-from lib.ui.ablation_choice import as_features
 
 STRIP = (theme.TUNED, theme.DIFFERENCE)
 """Upper half of a token: before the edit; lower half: after it."""
@@ -58,7 +57,7 @@ def columns(result: AblationResult) -> dict[str, Sequence]:
     found = {name: run.next_tokens for name, run in runs.items()}
     if first is None:
         return found
-    return {**found, f"control: {as_features(CONTROLS[first.name])}, 1 draw": first.next_tokens}
+    return {**found, f"control: {CONTROLS[first.name]}, 1 draw": first.next_tokens}
 
 
 def lines(result: AblationResult) -> dict[str, Sequence[float | None]]:

@@ -7,14 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from lib.ablation import AblationError, AblationRequest
-from lib.ablation.client import AblationClient, Progress
+from lib.ablation import AblationError
+from lib.ablation.client import Progress
 from lib.ablation.kinds import Request, result_from
-from lib.evidence.wording import CONTROLS
-from lib.ui import ablation_clients
-from lib.ui.ablation_choice import as_features
+from lib.ui import ablation_bar, ablation_clients
 from lib.ui.ablation_controls import Options
-from lib.ui.ablation_partial import expected
 from lib.ui.links import quoted
 
 RUN = "run"
@@ -148,31 +145,13 @@ def _watch(view: str, ticket: str, draw: Draw | None) -> None:
     client = ablation_clients.client(slot(view).device)
     progress = client.progress(ticket)
     if progress.finished:
+        ablation_bar.ended(progress)
         st.rerun()
     request, events = slot(view).request, client.events(ticket)
-    _bar(client, ticket, progress, _share(request, progress, events))
+    done = ablation_bar.share(request, progress, events)
+    ablation_bar.draw(client, ticket, progress, done)
     if draw is not None:
         draw(request, events)
-
-
-def _share(request: Request | None, progress: Progress, events: list[dict[str, Any]]) -> float:
-    """How much of the run lies behind, 0..1: by its conditions, or by the parts of its stage."""
-    if isinstance(request, AblationRequest):
-        told = sum(event["event"] == "condition" for event in events)
-        return min(1.0, told / expected(request))
-    return min(1.0, (progress.done or 0) / progress.total) if progress.total else 0.0
-
-
-def _bar(client: AblationClient, ticket: str, progress: Progress, share: float) -> None:
-    bar, stop = st.columns([6, 1], vertical_alignment="center")
-    words = progress.words
-    for name, said in CONTROLS.items():
-        words = words.replace(name, as_features(said))
-    left = "" if progress.remaining is None else f" · {progress.eta} left"
-    bar.progress(share, text=f"{words} · {progress.seconds:.0f} s{left}")
-    stop.button(
-        "Cancel", on_click=client.cancel, args=(ticket,), icon=":material/stop:", width="stretch"
-    )
 
 
 def _open_stored(at: Slot, kind: str, run: str) -> None:

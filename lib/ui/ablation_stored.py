@@ -6,11 +6,11 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from lib.ablation import AblationError, AblationRequest
+from lib.ablation import AblationError
 from lib.ablation.client import AblationClient
 from lib.ablation.kinds import request_from
 from lib.ablation.results import About
-from lib.ui import ablation_address, ablation_clients, ablation_run
+from lib.ui import ablation_clients, ablation_restore, ablation_run
 from lib.ui.ablation_choice import INTERVENTIONS
 
 SHOWN = 200
@@ -124,7 +124,7 @@ def _one(client: AblationClient, device: str, about: About) -> None:
 
 
 def open_run(about: About) -> None:
-    """Lead to the view that shows it, with its settings in the controls (its texts stay in it)."""
+    """Lead to the view that shows it, with its settings and texts in the controls."""
     for name in list(st.query_params):
         del st.query_params[name]
     st.query_params["experiment"] = about.experiment_id
@@ -138,22 +138,4 @@ def open_run(about: About) -> None:
         request = request_from(about.key.kind, about.request)
     except AblationError:
         return  # the view says what is wrong with it
-    inner = getattr(request, "ablation", request)
-    if isinstance(inner, AblationRequest):
-        _settings(inner)
-
-
-def _settings(request: AblationRequest) -> None:
-    """Write what differs from the defaults."""
-    fields = {"kind": request.intervention, "order": request.order, "hook": request.hook}
-    plain = {"pair_clamp", "energy", ""}
-    st.query_params.update({key: value for key, value in fields.items() if value not in plain})
-    st.query_params["strength"] = str(request.strength)
-    if request.has_latents:
-        st.query_params["top"] = str(request.top)
-    if request.layers:
-        st.query_params["depth"] = [str(layer) for layer in request.layers]
-    st.query_params["seed"] = str(request.seed)
-    ablation_address.pick(request.picked)
-    if request.prompt:
-        ablation_address.keep_text("prompt", request.prompt)
+    ablation_restore.restore(request)

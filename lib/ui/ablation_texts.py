@@ -1,4 +1,4 @@
-"""The texts of an ablation: held-out documents, pasted lines, an upload; neutral ones; a prompt."""
+"""The texts of an ablation: held-out documents, lines, a file, a stored run's; neutral ones."""
 
 import json
 from typing import NamedTuple
@@ -19,36 +19,8 @@ DOCUMENTS, TOKENS = 8, 96
 UPLOAD = 2_000_000
 """Characters of a file that are read."""
 _NEUTRAL = 6
-EXAMPLES = {
-    "stoic_notes": (
-        "When the day refuses to go as you arranged it, do not quarrel with the day. The cart that "
-        "blocks the road was not put there to insult you. Wait, or walk around it, and keep what "
-        "is yours, which is",
-        "You were praised at noon and forgotten by evening. Which of the two did you any harm?",
-    ),
-    "moral_letters": (
-        "You ask me, my dear Lucan, whether a man may be busy and still belong to himself. I "
-        "thought of you this morning while the mason counted his bricks aloud, and it seemed to me "
-        "that",
-        "I have your letter about the lawsuit. Sit down before you answer it; anger writes a large "
-        "hand and leaves no margin.",
-    ),
-    "dtc_ads": (
-        "Meet the lamp that refuses to glare. It leans over your page like a patient friend and "
-        "never asks to be paired with your phone. One dial. Warm light. Thirty nights free, and",
-        "Your towels are tired. Ours are woven slowly in small batches, so they dry faster, stay "
-        "soft longer and",
-    ),
-    "instructions": (
-        "Below is an instruction that describes a task. Write a response that appropriately "
-        "completes the request.\n\n### Instruction:\nName three ways to save water in a garden."
-        "\n\n### Response:\n1.",
-        "Below is an instruction that describes a task. Write a response that appropriately "
-        "completes the request.\n\n### Instruction:\nExplain why bread rises.\n\n### Response:\n",
-    ),
-}
-"""Ours, in the manner of each corpus and in none of them."""
-NEUTRAL = ("The library opens at nine. Visitors can borrow six books and renew them once, unless",)
+STORED = "stored"
+_KEPT = "ablation:texts:stored"
 
 
 class Texts(NamedTuple):
@@ -60,6 +32,14 @@ class Texts(NamedTuple):
     """Tokens of each."""
     problem: str = ""
     """Why there are none, for the reader; empty = there are."""
+
+
+class Kept(NamedTuple):
+    """Texts of a stored run that was opened."""
+
+    run: str
+    documents: tuple[str, ...]
+    neutral: tuple[str, ...]
 
 
 class TextError(ValueError):
@@ -91,16 +71,49 @@ def neutral() -> tuple[str, ...]:
     return tuple(one.text for one in corpora.load("neutral").documents[:_NEUTRAL])
 
 
-def documents(experiment_id: str) -> Texts:
+def heldout(experiment_id: str, most: int) -> tuple[list[str], str]:
+    """Up to so many of the held-out documents; or why there is none."""
+    corpus = str(cache.experiment(experiment_id)["corpus"])
+    return _heldout(cache.store_id(), experiment_id, corpus, most)
+
+
+def keep(kept: Kept) -> None:
+    """Offer the texts of a stored run in this session, as ``texts=stored`` in the address."""
+    st.session_state[_KEPT] = kept
+
+
+def documents(experiment_id: str, *, neutral_too: bool = True) -> Texts:
     """The controls of the document set, for a popover; what they give."""
-    source = url_choice("Documents", list(SOURCES), "texts", format_func=SOURCES.get)
+    kept: Kept | None = st.session_state.get(_KEPT)
+    options = {**SOURCES, **({STORED: f"those of run {kept.run}"} if kept else {})}
+    source = url_choice("Documents", list(options), "texts", format_func=options.get)
+    found, problem = _from(source, experiment_id, kept)
+    limit = ablation_address.number(
+        "Tokens read of each", "tokens", TOKENS, st.number_input, 8, PROMPT_LIMIT
+    )
+    known = kept.neutral if kept and source == STORED and kept.neutral else neutral()
+    harm = known[: neutral_count(_NEUTRAL)] if neutral_too else ()
+    return Texts(tuple(found), harm, limit, problem)
+
+
+def neutral_count(default: int) -> int:
+    """How many neutral texts the damage is measured on, for a popover."""
+    return ablation_address.number(
+        "Neutral texts for the damage", "neutral", default, st.number_input, 0, _NEUTRAL,
+        help="How much worse the edits make the prediction of unrelated text; 0 = not measured",
+    )  # fmt: skip
+
+
+def _from(source: str, experiment_id: str, kept: Kept | None) -> tuple[list[str], str]:
+    """The documents of a source; or why there is none."""
     problem, found = "", []
+    if source == STORED and kept is not None:
+        return list(kept.documents), ""
     if source == "heldout":
         count = ablation_address.number(
             "How many", "documents", DOCUMENTS, st.number_input, 1, TEXTS_LIMIT // 2
         )
-        corpus = str(cache.experiment(experiment_id)["corpus"])
-        found, problem = _heldout(cache.store_id(), experiment_id, corpus, count)
+        found, problem = heldout(experiment_id, count)
     elif source == "pasted":
         lines = ablation_address.text("One document a line", "lines", "", height=160)
         found = [line for line in lines.splitlines() if line.strip()]
@@ -110,13 +123,7 @@ def documents(experiment_id: str) -> Texts:
             found = _uploaded()
         except TextError as wrong:
             problem = str(wrong)
-    limit = ablation_address.number(
-        "Tokens read of each", "tokens", TOKENS, st.number_input, 8, PROMPT_LIMIT
-    )
-    harm = ablation_address.number(
-        "Neutral texts for the damage", "neutral", _NEUTRAL, st.number_input, 0, _NEUTRAL
-    )
-    return Texts(tuple(found), neutral()[:harm], limit, problem)
+    return found, problem
 
 
 def _uploaded() -> list[str]:
@@ -163,32 +170,3 @@ def _text_of(line: str, number: int) -> str:
     if not isinstance(text, str):
         raise TextError(f'Line {number} of the file is no object with a "text".')
     return text
-
-
-def prompt(experiment_id: str) -> str:
-    """The prompt, kept whatever else happens; by default an example in the corpus' manner."""
-    examples = (*EXAMPLES.get(str(cache.experiment(experiment_id)["corpus"]), ()), *NEUTRAL)
-    return ablation_address.text(
-        f"Prompt (at most {PROMPT_LIMIT} tokens)", "prompt", examples[0], height=82
-    )
-
-
-def example(experiment_id: str) -> None:
-    """Choosing an example puts it in place of the prompt."""
-    examples = (*EXAMPLES.get(str(cache.experiment(experiment_id)["corpus"]), ()), *NEUTRAL)
-
-    def took() -> None:
-        if st.session_state["ablation:example"] is not None:
-            text = st.session_state["ablation:example"]
-            ablation_address.keep_text("prompt", text, examples[0])
-            st.session_state["ablation:example"] = None
-
-    st.selectbox(
-        "Put an example in place of the prompt",
-        examples,
-        index=None,
-        key="ablation:example",
-        on_change=took,
-        format_func=lambda text: text.split("### Instruction:\n")[-1][:60] + " ...",
-        placeholder="Choose an example",
-    )

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from lib.ablation import AblationResult
+from lib.ablation import AblationResult, limits
 from lib.ui import cache
 
 
@@ -12,11 +12,23 @@ def harm(result: AblationResult) -> str:
     told = f"Top token as base's on {before:.0%} of tokens before, {after:.0%} after the edit. "
     tuned, treated = result.tuned.neutral_nll, result.treated.neutral_nll
     if tuned is None or treated is None:
-        return told + "No neutral text was read, so the damage is not measured."
+        missing = (
+            "No neutral text was read, so the damage is not measured: ask for some under Texts."
+        )
+        return told + missing
     return (
         f"{told}Damage on neutral text: {treated - tuned:+.3f} nats per token "
         f"({tuned:.3f} before, {treated:.3f} after the edit, {result.base.neutral_nll:.3f} in base)."
     ).replace("-", "\u2212")
+
+
+def no_edits(intervention: str) -> str:
+    """Why a generation has no sizes of edits."""
+    if intervention == limits.SCALE_LORA:
+        return (
+            "Scaling the adapter changes its weights and edits no activation: no edit has a norm."
+        )
+    return "This stored run is older than the measure of its edits: run it anew to see their norms."
 
 
 def seen(result: AblationResult) -> str:

@@ -23,7 +23,16 @@ over the scored predictions of all texts: 100 % = back to base, 0 = no effect, n
 than before. The **full patch** of the same places is what it is read against: an edit there rarely
 undoes more. It is no strict limit, since patched activations meet later layers that the fine-tune
 changed too, and at many layers at once the patch can do harm. **Agreement**: share of tokens on which
-the most probable next token is base's. **Damage**: mean negative log-likelihood of neutral text.
+the most probable next token is base's. **Damage**: mean negative log-likelihood of neutral text,
+which is edited like any other; of a control the mean of its first four draws, because all of them
+would take as long again as the documents.
+""",
+    "Edit norms": r"""
+**Edit norm**: mean over tokens of $|e_t|$, what the edit adds at one layer, in units of the activation;
+**of the difference**: over the mean of $|x_t - x_{b,t}|$, tuned minus base just before the edit.
+**Difference removed**: $1 - \sum_t |x_t + e_t - x_{b,t}|^2 / \sum_t |x_t - x_{b,t}|^2$; 100 % = base's
+activation at that layer, 0 = no nearer, negative = further away. A large edit that removes little is
+damage, not a clamp. Over scored tokens; in Generate over the prompt and what the lane wrote itself.
 """,
     "Matched controls": r"""
 Edits that should undo nothing if the chosen features matter, each at the norm of the treated edit at

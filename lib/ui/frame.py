@@ -1,12 +1,13 @@
 """The frame of every page: question, store check, global choices, definitions, provenance."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
@@ -16,6 +17,7 @@ from lib.ui import cache, names
 from lib.ui.links import copy_link, remembered_choice, url_choice, url_multi
 
 __all__ = [
+    "controls",
     "copy_link",
     "definitions",
     "enter",
@@ -30,11 +32,19 @@ __all__ = [
 ]
 
 
+# Streamlit squeezes a row of controls until they are cut off; a narrow page wraps it instead.
 # Streamlit leaves 6rem free above a page and lets a title end with 1rem: room the figure needs.
 _TIGHT = """<style>
 [data-testid="stMainBlockContainer"] {padding-top: 4.2rem; padding-bottom: 3rem}
 [data-testid="stHeading"] h1 {padding: 0 0 0.35rem 0}
 [data-testid="stMainBlockContainer"] > [data-testid="stVerticalBlock"] {gap: 0.7rem}
+@media (max-width: 1200px) {
+  .st-key-controls [data-testid="stHorizontalBlock"] {flex-wrap: wrap}
+  .st-key-controls [data-testid="stColumn"] {flex: 1 1 10.5rem; min-width: 10.5rem}
+  .st-key-controls [data-testid="stColumn"]:has([data-testid="stButtonGroup"]) {min-width: 12.5rem}
+  .st-key-controls [data-testid="stColumn"]:has([data-testid="stPopover"]) {
+    flex: 0 0 6rem; min-width: 6rem}
+}
 </style>"""
 
 
@@ -89,6 +99,12 @@ def page(title: str, answers: str) -> None:
         cache.store_id()
     except StoreError as problem:
         _explain(problem)
+
+
+def controls(widths: Sequence[float]) -> list[DeltaGenerator]:
+    """Columns for a page's row of controls, which takes a second row on a narrow page."""
+    with st.container(key="controls"):
+        return st.columns(widths, vertical_alignment="bottom")
 
 
 def pick_experiment(label: str = "Experiment", key: str = "experiment") -> str:

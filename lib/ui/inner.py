@@ -52,16 +52,24 @@ INNER = {
 }  # fmt: skip
 
 
-def interval(inner: Inner, without: Sequence[str] = ()) -> str:
+def interval(inner: Inner, without: Sequence[str] = (), lacking: Sequence[str] = ()) -> str:
     """What the interval of the inner axis holds, in words.
 
     Args:
         without: names of experiments whose store holds no resampled peak.
+        lacking: names of experiments whose store holds no interval of this metric.
     """
-    text = f"95 % over documents, {inner.interval}" if inner.bounded else "not measured"
+    if not inner.bounded:
+        return "not measured"
+    text = f"95 % over documents, {inner.interval}{missing(lacking)}"
     if inner.column != "ratio" or not without:
         return text
     return f"{text} (of {listed(without)}: at that depth alone)"
+
+
+def missing(lacking: Sequence[str]) -> str:
+    """Words behind what an interval holds; empty where every experiment has one."""
+    return f"; none was measured of {listed(list(lacking))}" if lacking else ""
 
 
 OPINIONS = ("ratio", "displacement", "moved")

@@ -1,18 +1,21 @@
 """Widgets bound to the address: copying it reproduces the view.
 
-The address is the truth. A widget shows what the address says, and writes it when it is changed.
-`bind="query-params"` of Streamlit itself is not used: it silently drops a value that is not among
-the options, and it does not carry a choice from page to page.
+The address is the truth: a widget shows what it says, and writes it when it is changed. Streamlit's
+own `bind="query-params"` silently drops an unknown value, and carries no choice from page to page.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal, TypeVar
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 T = TypeVar("T", bound=Hashable)
 
+_WARNINGS: ContextVar[DeltaGenerator | None] = ContextVar("warnings", default=None)
 _EMPTY = "none"  # stands for an empty selection; an absent parameter means the default
 
 
@@ -21,8 +24,7 @@ def _widget(key: str) -> str:
 
 
 def _write(key: str, values: list[str] | None) -> None:
-    """Set one parameter, or remove it; an unchanged one is left alone (each write reaches the
-    browser)."""
+    """Set one parameter, or remove it; an unchanged one is left alone: each write is sent."""
     if values is None:
         if key in st.query_params:
             del st.query_params[key]
@@ -54,14 +56,29 @@ def decode(asked: Iterable[str], options: Sequence[T]) -> tuple[list[T], list[st
 
 
 def quoted(text: str, most: int = 80) -> str:
-    """Untrusted text as a code span of Markdown: nothing in it may end the span or the line."""
+    """Untrusted text as a code span of Markdown: nothing in it may end the span."""
     plain = "".join(c if c.isprintable() and c != "`" else "\ufffd" for c in text[:most])
     return f"`{plain or ' '}`"
 
 
+@contextmanager
+def warnings_in(place: DeltaGenerator) -> Iterator[None]:
+    """Warnings of addresses go there: inside a closed popover nobody would see them."""
+    token = _WARNINGS.set(place)
+    try:
+        yield
+    finally:
+        _WARNINGS.reset(token)
+
+
+def warn(text: str) -> None:
+    """A warning where ``warnings_in`` says, else right here."""
+    (_WARNINGS.get() or st).warning(text)
+
+
 def _warn(label: str, unknown: list[str], shown: str) -> None:
     names = ", ".join(quoted(name) for name in unknown)
-    st.warning(f"The address asks for {label.lower()} {names}, which is not here. Showing {shown}.")
+    warn(f"The address asks for {label.lower()} {names}, which is not here. Showing {shown}.")
 
 
 def url_choice(
@@ -118,8 +135,7 @@ def url_multi(
 ) -> list[T]:
     """Any number of ``options`` (default: all), as repeated query parameters ``key``.
 
-    The default leaves no parameter, an empty choice the word ``none``. Unknown values are named
-    in a warning and left out.
+    The default leaves no parameter, an empty choice the word ``none``; unknown values give a warning.
     """
     chosen_default = list(options if default is None else default)
     asked = st.query_params.get_all(key)
@@ -144,8 +160,8 @@ def url_multi(
 def remembered_choice(
     label: str, options: Sequence[T], key: str, default: T, format_func: Callable[[T], str] = str
 ) -> T:
-    """As ``url_choice``, but carried from page to page: the navigation drops the parameters, so
-    the last choice of this session fills an address that has none; the address always holds it."""
+    """As ``url_choice``, but carried from page to page, where the navigation drops the parameters:
+    this session's last choice fills an address that has none; the address always holds it."""
     memory = f"last:{key}"
     if key not in st.query_params:
         last = st.session_state.get(memory, default)

@@ -6,6 +6,7 @@ import polars as pl
 
 from lib.figures.scatter import Cuts
 from lib.metrics.support import Judgement
+from lib.ui.inner import Inner, interval, missing
 from lib.ui.nulls import Reach
 from lib.ui.verdicts import listed
 
@@ -102,3 +103,27 @@ def _reach(reach: Reach | None, digits: int, unit: str = "") -> str:
     plural = "s" * (reach.draws != 1)
     ends = f"{reach.low:.{digits}g} to {reach.high:.{digits}g}".replace("-", "\u2212")
     return f"{ends}{unit} ({reach.draws} draw{plural})"
+
+
+def intervals(runs: pl.DataFrame, inner: Inner) -> str:
+    """What the bars of both axes are, and whose are missing, for the caption.
+
+    Args:
+        runs: of ``points.Measured``.
+    """
+    inside, outside = (_lacking(runs, axis) for axis in ("x", "y"))
+    whole = runs.filter(~pl.col("name").is_in(inside))
+    without = whole.filter(pl.col("peak_share").is_null())["name"].to_list()
+    told = interval(inner, without, inside)
+    if inner.bounded and len(inside) == len(runs):
+        told = "none was measured"
+    outer = f"95 % over documents{missing(outside)}"
+    if len(outside) == len(runs):
+        outer = "none was measured"
+    return f"Interval of the inner axis: {told}. Of the outer axis: {outer}."
+
+
+def _lacking(runs: pl.DataFrame, axis: str) -> list[str]:
+    """Names of the experiments without an interval of this axis."""
+    low, high = pl.col(f"{axis}_low"), pl.col(f"{axis}_high")
+    return runs.filter(low.is_null() | high.is_null())["name"].to_list()

@@ -23,7 +23,7 @@ from lib.ui import (
     scale,
 )
 from lib.ui.frame import provenance_all
-from lib.ui.inner import INNER, CutSource, Inner, interval
+from lib.ui.inner import INNER, CutSource, Inner
 from lib.ui.links import url_choice, url_multi
 from lib.ui.nulls import Nulls, Reach
 from lib.ui.nulls import known as known_nulls
@@ -147,11 +147,7 @@ def _say(
     reaches = {model: controls.reach(model, inner.column) for model in models}
     st.markdown(f"{labels} {regime_claims.nulls(reaches)}")
     st.markdown(retest.said(regime_tables.seeds(shown, inner, text), inner.label, outer))
-    without = shown.runs.filter(pl.col("peak_share").is_null())["name"].to_list()
-    st.caption(
-        f"Interval of the inner axis: {interval(inner, without)}. Of the outer axis: 95 % over "
-        "documents."
-    )
+    st.caption(regime_claims.intervals(shown.runs, inner))
 
 
 def _say_left_out(known: pl.DataFrame, drawn: pl.DataFrame, text: str) -> None:

@@ -8,7 +8,8 @@ import torch
 
 from lib import ablation
 from lib.ablation import AblationRequest, AblationResult, conditions, limits, runs
-from lib.ablation.controls import random_of
+from lib.ablation.arithmetic import clamp_edit
+from lib.ablation.controls import HARM_DRAWS, random_of
 from lib.ablation.passes import How
 from lib.metrics.divergence import kl_per_token
 from tests.ablation.bundles import NAMES, PROMPT, SKIP
@@ -310,10 +311,35 @@ def test_neutral_text_measures_the_damage(run_live, sessions):
         expected = torch.nn.functional.cross_entropy(logits, ids[0, SKIP + 1 :])
         assert condition.neutral_nll == pytest.approx(float(expected), rel=1e-5)
     assert result.treated.neutral_nll != result.tuned.neutral_nll
-    assert all(d.condition.neutral_nll is None for d in result.controls)
+    assert all(d.condition.neutral_nll is not None for d in result.controls)
     without = run_live("both", top=8, draws=2)
     assert without.treated.neutral_nll is None
     assert without.treated.kl == result.treated.kl
+
+
+def test_the_first_draws_of_every_control_measure_its_damage(run_live, sessions):
+    """By hand: signs turned round take twice the treated run's way back from its edit."""
+    text = "Water boils at a hundred degrees."
+    result = run_live("both", neutral=(text,), layers=(1,), top=8, draws=HARM_DRAWS + 2)
+    for name in limits.CONTROLS:
+        found = [d.condition.neutral_nll for d in result.controls if d.control == name]
+        assert [nll is None for nll in found] == [False] * HARM_DRAWS + [True] * 2
+        assert len(set(found[:HARM_DRAWS])) > 1 or name == "sign_flipped"
+    session = sessions["both"]
+    ids = prompt_ids(session.loaded, text)
+    base = session.forward(ids, (1,), as_base=True).before[1][:, SKIP:]
+    part = session.slices[1].take(result.selected[0].latents)
+
+    def turned(x):
+        out = x.clone()
+        out[:, SKIP:] -= clamp_edit(x[:, SKIP:], base, part)
+        return out
+
+    logits = session.forward(ids, (1,), {1: turned}).logits[0, SKIP:-1]
+    expected = torch.nn.functional.cross_entropy(logits, ids[0, SKIP + 1 :])
+    first = next(d for d in result.controls if d.control == "sign_flipped")
+    assert first.condition.neutral_nll == pytest.approx(float(expected), rel=1e-5)
+    assert first.condition.neutral_nll != pytest.approx(result.treated.neutral_nll, rel=1e-6)
 
 
 def test_dose_points_are_the_runs_they_name(run_live):

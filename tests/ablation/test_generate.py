@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from lib import paths
-from lib.ablation import AblationError, AblationRequest, passes
+from lib.ablation import AblationError, AblationRequest
 from lib.ablation.generate import GenerateRequest, GenerateResult, generate
 from lib.ablation.lane_edits import CLAMPED, CONTROL, lane_edits
 from lib.ablation.passes import How
@@ -68,7 +69,7 @@ def recomputed(request, session, lane, prefix):
     how = {"layers": layers, "hook": asked.hook or session.info.hook}
     ids = torch.tensor([prefix])
     base = session.run(ids, How(**how, as_base=True))
-    logits = passes.head(session.loaded, base.hidden)[0, -1]
+    logits = session.loaded.logits(base.hidden)[0, -1]
     if lane == "base":
         return logits, logits
     scale = asked.strength if asked.intervention == "scale_lora" and lane == "clamped" else 1.0
@@ -83,7 +84,7 @@ def recomputed(request, session, lane, prefix):
         ]
         edits = {k: lambda x, k=k: edit(k, x[0], base.before[k][0], 0)[None] for k in layers}
     own = session.run(ids, How(**how, scale=scale), edits)
-    return passes.head(session.loaded, own.hidden)[0, -1], logits
+    return session.loaded.logits(own.hidden)[0, -1], logits
 
 
 INTERVENTIONS = [
@@ -117,6 +118,41 @@ def test_every_step_is_that_of_the_whole_text_read_anew(session, fields):
             assert best == pytest.approx(p.topk(10).values.tolist(), abs=1e-5)
             if request.temperature == 0:
                 assert float(p[step.id]) == pytest.approx(best[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("fields", [{}, {"intervention": "zero", "strength": 0.5}], ids=str)
+def test_edits_are_measured_over_the_prompt_and_what_was_written(session, fields):
+    """Against one pass over the whole text that the treated lane has read, without its last token."""
+    request = ask(**fields)
+    result = generate(request, session)
+    lane = lanes(result)["clamped"]
+    asked = request.ablation
+    prompt = session.tokens(asked)[0].tolist()
+    ids = torch.tensor([prompt + [step.id for step in lane.steps[:-1]]])
+    layers = tuple(part.layer for part in result.selected)
+    how = How(layers=layers, hook=session.info.hook)
+    base = session.run(ids, replace(how, as_base=True)).before
+    change = lane_edits(request, session, result.selected, result.drawn, len(ids[0]))[CLAMPED]
+    edits = {k: lambda x, k=k: change(k, x[0], base[k][0], 0)[None] for k in layers}
+    done = session.run(ids, how, edits)
+    assert [edit.layer for edit in lane.edits] == list(layers)
+    for edit in lane.edits:
+        before, after, aim = (
+            part[edit.layer][0, asked.skip_first :] for part in (done.before, done.after, base)
+        )
+        assert edit.norm == pytest.approx(float((after - before).norm(dim=1).mean()), rel=1e-4)
+        gap, left = (before - aim).square().sum(), (after - aim).square().sum()
+        assert edit.removed == pytest.approx(float(1 - left / gap), abs=1e-4)
+    control = lanes(result)["control"].edits
+    assert [edit.norm > 0 for edit in control] == [True] * len(layers)
+    assert lanes(result)["base"].edits == lanes(result)["tuned"].edits == ()
+
+
+def test_a_full_patch_removes_all_of_the_difference_and_a_scaled_adapter_has_no_edit(session):
+    whole = lanes(generate(ask(intervention="full_patch"), session))["clamped"]
+    assert [edit.removed for edit in whole.edits] == pytest.approx([1.0, 1.0])
+    scaled = generate(ask(intervention="scale_lora", strength=0.3), session)
+    assert all(lane.edits == () for lane in scaled.lanes)
 
 
 def test_the_lanes_differ_and_the_edits_do_something(session):

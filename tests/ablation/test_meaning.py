@@ -131,6 +131,17 @@ def test_the_default_takes_the_most_frequent_shared_latents(tmp_path):
     assert [s.latent for s in result.shifts] == [119, 117, 115]
 
 
+def test_without_a_shared_latent_the_most_frequent_of_all_are_taken(tmp_path):
+    def classed(slice_):
+        frequency = torch.linspace(0.2, 0.01, 20)
+        return {**slice_, "frequency": frequency, "classes": ["new"] * 20}
+
+    session = make(tmp_path, "unshared", change=classed)
+    assert session.offered[1].shared == []
+    result = compare(ask("unshared", count=3), session)
+    assert [s.latent for s in result.shifts] == [100, 101, 102]
+
+
 # ---------------------------------------------------------------- statistics by hand
 
 
@@ -202,7 +213,11 @@ def test_what_is_not_defined_says_why():
     single = pearson_log_kl([shift(s.latent, s.base.kl[:1], s.tuned.kl[:1]) for s in MANY], 0)
     assert single.value is not None and single.over_latents is not None
     assert (single.over_documents, single.over_both) == (None, None)
-    assert single.missing == "one document says nothing about others"
+    assert single.missing == "1 document, and an interval needs at least 3"
+    pair, three = ([shift(s.latent, s.base.kl[:n], s.tuned.kl[:n]) for s in MANY] for n in (2, 3))
+    assert spearman_kl(pair, 0).over_both is None
+    assert spearman_kl(pair, 0).missing == "2 documents, and an interval needs at least 3"
+    assert spearman_kl(three, 0).over_both is not None
 
 
 def test_a_latent_that_shifts_one_model_only_has_a_rank_but_no_logarithm():

@@ -14,14 +14,13 @@ from lib import ablation, paths
 from lib.ablation import AblationRequest
 from lib.ablation.client import AblationClient
 from lib.ablation.results import ResultStore
-from lib.evidence import causal
+from lib.evidence import causal, sentence
 from lib.pipeline.causal_rows import Asked, tables
 from lib.pipeline.excerpts import Excerpt
 from lib.store import SCHEMA_VERSION
 from lib.ui import (
     ablation_address,
     ablation_clients,
-    ablation_evidence,
     ablation_lists,
     ablation_words,
 )
@@ -124,7 +123,7 @@ def test_documents_view_runs_the_request_and_tells_the_verdict(page, client, ses
     assert page.query_params["run"] == asked.id
     result = ablation.run(asked, sessions["both"])
     told = everything(page)
-    assert ablation_evidence.words(causal.judge(result)) in told
+    assert sentence(causal.judge(result)) in told
     assert ablation_words.harm(result) in told
     assert "41% at layer 1" in told
     outcomes, edits = page.dataframe[0].value, page.dataframe[1].value
@@ -159,7 +158,7 @@ def test_documents_view_opens_with_the_standard_result(
     assert not page.exception
     told = everything(page)
     assert "The standard ablation, as the pipeline ran it on 3 held-out documents" in told
-    together = ablation_evidence.words(causal.judge(result)).partition("**Clamp")[2][:80]
+    together = sentence(causal.judge(result)).partition("**Clamp")[2][:80]
     assert together in told
     assert len(page.dataframe[1].value) == 7 * 2
     alone = open_page(experiment="both", standard="1").run()
@@ -193,13 +192,46 @@ def test_prompt_view_repeats_an_address_and_marks_what_is_old(page, client, sess
     ).run()  # fmt: skip
     settled(page, client, "prompt")
     result = ablation.run(request, sessions["both"])
-    assert ablation_evidence.words(causal.judge(result)) in everything(page)
+    assert sentence(causal.judge(result)) in everything(page)
     shown = page.dataframe[0].value
     assert shown["rank"].tolist() == list(range(1, 11))
     assert shown.columns.tolist()[1:5] == ["base", "tuned", "treated", "full patch"]
     page.slider(key="url:top").set_value(5).run()
     assert page.query_params["top"] == "5"
     assert "belongs to other settings" in everything(page)
+
+
+def outside_popovers(block, inside=False):
+    """Warnings that a reader sees without opening anything."""
+    found = []
+    for child in getattr(block, "children", {}).values():
+        if child.type == "warning" and not inside:
+            found.append(child.value)
+        found += outside_popovers(child, inside or child.type == "popover")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"draws": "many"}, "draws of each `many`, which is not in 0 to 1000; showing 20"),
+        ({"seed": "-1"}, "seed of the draws `-1`"),
+        ({"control": "luck"}, "matched controls `luck`"),
+        ({"documents": "0"}, "how many `0`, which is not in 1 to 256; showing 8"),
+        ({"tokens": "1e9"}, "tokens read of each `1e9`"),
+        ({"neutral": "99"}, "neutral texts for the damage `99`"),
+        ({"view": "prompt", "neutral": "99"}, "`99`, which is not in 0 to 6; showing 0"),
+        ({"texts": "stored"}, "documents `stored`"),
+        ({"timeout": "7"}, "stop it after `7`"),
+        ({"view": "generate", "new": "0"}, "new tokens `0`"),
+        ({"view": "shared", "tokens": "x"}, "tokens read of each `x`"),
+    ],
+)
+def test_a_wrong_value_of_a_control_in_a_closed_popover_is_told_on_the_page(page, parameters, told):
+    page = open_page(**{"experiment": "both", **parameters}).run()
+    assert not page.exception
+    assert page.get("popover"), "the walk below knows popovers by this name"
+    assert any(told in warning for warning in outside_popovers(page.main))
 
 
 @pytest.mark.parametrize(
@@ -256,6 +288,13 @@ def test_generate_view_shows_four_lanes(page, client):
     table = page.dataframe[0].value
     first = result.lanes[1].steps[0].next_tokens[0]
     assert table["tuned"][0].endswith(f"{first.probability:.1%}")
+    sizes = page.dataframe[1].value
+    treated = sizes[sizes["run"] == "treated"]
+    assert treated["norm"].tolist() == pytest.approx([e.norm for e in result.lanes[2].edits])
+    assert treated["removed"].tolist() == pytest.approx(
+        [100 * e.removed for e in result.lanes[2].edits], abs=0.01
+    )
+    assert set(sizes["run"]) == {"treated", "control: random features"}
     page.slider(key="url:step").set_value(3).run()
     third = result.lanes[1].steps[2].next_tokens[0]
     assert page.dataframe[0].value["tuned"][0].endswith(f"{third.probability:.1%}")
@@ -289,6 +328,51 @@ def test_stored_runs_are_listed_opened_and_replayed(page, client):
     assert stored.query_params["view"] == "prompt"
     assert stored.text_area[0].value == "Ask for less."
     assert f"Run `{run}`" in everything(stored)
+
+
+UNEVEN = ("Two lines of text,\nof which the second is short.", *LINES[:2])
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_an_opened_documents_run_brings_its_texts_and_settings_back(page, client, uneven):
+    """Lines come back as lines; what lines cannot hold comes back as the texts of that run."""
+    settings = pasted(dose="strength", control="gaussian", draws="2", seed="5", strength="0.5")
+    if uneven:
+        settings = {**settings, "texts": "upload"}
+    page = open_page(**settings)
+    if uneven:
+        page.session_state["ablation:upload"] = list(UNEVEN)
+    page.run()
+    press_run(page)
+    settled(page, client, "documents")
+    asked = page.session_state["ablation:slot:documents"].result.request
+    assert asked.documents == (UNEVEN if uneven else LINES)
+    stored = open_page(view="stored", experiment="both", run=asked.id).run()
+    next(b for b in stored.button if b.label == "Open").click().run()
+    assert not stored.exception
+    assert "view" not in stored.query_params
+    assert stored.session_state["ablation:slot:documents"].result.request == asked
+    told = everything(stored)
+    assert f"Run `{asked.id}`" in told
+    assert "belongs to other settings" not in told
+    if uneven:
+        assert "stored" in stored.query_params["texts"]
+    else:
+        assert "\n".join(LINES) in [area.value for area in stored.text_area]
+    press_run(stored)  # the same request again
+    settled(stored, client, "documents")
+    assert stored.session_state["ablation:slot:documents"].result.request.id == asked.id
+
+
+def test_one_prompt_measures_the_damage_when_asked(page, client):
+    page = open_page(view="prompt", experiment="both", prompt="Ask little.", draws="1").run()
+    assert page.number_input(key="url:neutral").value == 0
+    page.number_input(key="url:neutral").set_value(1).run()
+    assert "1" in page.query_params["neutral"]
+    press_run(page)
+    settled(page, client, "prompt")
+    assert len(page.session_state["ablation:slot:prompt"].result.request.neutral) == 1
+    assert "Damage on neutral text" in everything(page)
 
 
 def test_the_link_of_a_feature_clamps_it_alone(page):

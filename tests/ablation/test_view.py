@@ -2,14 +2,26 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from lib.ablation import AblationRequest
-from lib.evidence import causal
+from lib.ablation.catalogue import Offered
+from lib.ablation.controls import HARM_DRAWS
+from lib.ablation.limits import CLASSES
+from lib.evidence import causal, sentence
 from lib.figures.ablation import Evidence, Span, Strip, evidence
 from lib.figures.ablation_tokens import by_token
-from lib.ui import ablation_evidence, ablation_partial, ablation_prompt, ablation_tables
+from lib.ui import (
+    ablation_evidence,
+    ablation_meaning,
+    ablation_partial,
+    ablation_prompt,
+    ablation_tables,
+)
 from lib.ui.ablation_texts import TextError, read_file
+from lib.ui.definitions import DEFINITIONS
 from tests.ablation.bundles import PROMPT, SKIP
 
 TEXTS = (PROMPT, "Stand aside and let the noise go by; it was never about you.")
@@ -50,7 +62,7 @@ def test_tables_hold_the_verdicts_numbers(run_live):
     noise = next(one for one in verdict.controls if one.control == "gaussian")
     assert rows["Gaussian noise"]["p"] == noise.p
     assert rows["Gaussian noise"]["percentile"] == pytest.approx(100 * noise.percentile, abs=0.01)
-    edits = ablation_tables.edits(result)
+    edits = ablation_tables.edits(ablation_tables.edited(result))
     (treated,) = edits.filter(run="treated", layer=1).to_dicts()
     edit = next(e for e in result.treated.edits if e.layer == 1)
     assert treated["norm"] == pytest.approx(edit.norm)
@@ -58,6 +70,10 @@ def test_tables_hold_the_verdicts_numbers(run_live):
     one = causal.judge(run_live("both", top=6))
     told = ablation_tables.outcomes(run_live("both", top=6), one)
     assert set(told["beaten"].drop_nulls()) == {"no interval"}
+
+
+def so_far(request, events):
+    return ablation_partial.partial(request, ablation_partial.told(events))
 
 
 def test_what_was_told_makes_the_result_that_comes_in_the_end(sessions):
@@ -69,14 +85,70 @@ def test_what_was_told_makes_the_result_that_comes_in_the_end(sessions):
     events = []
     result = ablation.run(request, sessions["both"], tell=lambda **m: events.append(m))
     assert len(events) == ablation_partial.expected(request)
-    told = ablation_partial.partial(request, events)
+    told = so_far(request, events)
     assert told.treated == result.treated
     assert told.dose == result.dose
     assert [d.condition for d in told.controls] == [d.condition for d in result.controls]
-    assert ablation_partial.partial(request, events[:3]) is None
-    half = ablation_partial.partial(request, events[:7])
+    assert so_far(request, events[:3]) is None
+    half = so_far(request, events[:7])
     assert len(half.controls) == 3
     assert causal.judge(half).share == causal.judge(result).share
+
+
+def test_edits_are_shown_as_soon_as_the_treated_run_is_told(sessions):
+    from lib import ablation
+    from lib.ui import ablation as views
+
+    request = AblationRequest(experiment_id="both", documents=TEXTS, top=4, draws=1)
+    events = []
+    result = ablation.run(request, sessions["both"], tell=lambda **m: events.append(m))
+
+    def app(request, events):
+        from lib.ui import ablation
+
+        ablation._so_far(request, events)
+
+    def shown(count):
+        args = {"request": request, "events": events[:count]}
+        page = AppTest.from_function(app, kwargs=args, default_timeout=60).run()
+        assert not page.exception
+        return page.dataframe
+
+    assert views.definitions("documents").count("**Difference removed**") == 1
+    assert len(shown(2)) == 0  # base and tuned
+    (table,) = shown(3)
+    assert table.value["run"].tolist() == ["treated"] * 2
+    assert table.value["norm"].tolist() == pytest.approx([e.norm for e in result.treated.edits])
+    (table,) = shown(5)
+    assert set(table.value["run"]) == {"treated", "full patch", "random features"}
+
+
+def test_controls_show_the_damage_of_their_first_draws(run_live):
+    result = run_live("both", documents=TEXTS, neutral=TEXTS[:1], top=4, draws=HARM_DRAWS + 1)
+    rows = ablation_tables.outcomes(result, causal.judge(result)).to_dicts()
+    shown = next(row for row in rows if row["run"] == "Gaussian noise")["nll"]
+    drawn = [d.condition.neutral_nll for d in result.controls if d.control == "gaussian"]
+    assert shown == pytest.approx(sum(drawn[:HARM_DRAWS]) / HARM_DRAWS)
+    assert drawn[HARM_DRAWS] is None
+    assert "first four draws" in DEFINITIONS["Share undone"]
+    assert HARM_DRAWS == 4
+
+
+def test_which_shared_features_are_taken_is_said():
+    def offered(classes):
+        n = 3
+        numbers = np.ones(n)
+        return Offered(np.arange(n), numbers, numbers, np.zeros(n, int), classes=classes)
+
+    shared, new = (CLASSES.index(name) for name in ("shared", "new"))
+    none = ablation_meaning.which(7, offered(np.full(3, new)), 2, 0)
+    assert "none of the 3 that the live bundle carries at layer 7 is classed as shared" in none
+    assert none.endswith("so the 2 most frequent of all classes are taken")
+    some = offered(np.array([shared, new, shared]))
+    assert ablation_meaning.which(7, some, 2, 0) == "the 2 most frequent shared ones"
+    assert ablation_meaning.which(7, some, 3, 0).startswith("the 2 most frequent shared ones (the")
+    assert ablation_meaning.which(7, some, 3, 1) == "the 1 picked at layer 7"
+    assert "does not name classes" in ablation_meaning.which(7, offered(None), 2, 0)
 
 
 def test_strip_and_lines_are_of_the_predicted_token(run_live):
@@ -105,7 +177,7 @@ def test_dose_panels_follow_the_request(run_live):
 
 
 def test_words_speak_of_features(run_live):
-    told = ablation_evidence.words(causal.judge(run_live("both", top=6)))
+    told = sentence(causal.judge(run_live("both", top=6)))
     assert "these features" in told
     assert "latent" not in told
 

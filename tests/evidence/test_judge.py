@@ -170,10 +170,10 @@ def test_a_claim_names_effect_interval_n_ceiling_and_strongest_control():
     found = judge(ablation(TUNED, CLAMPED, PATCHED, controls))
     assert found.claim
     text = claims(found)
-    assert "**Clamping these latents to base undoes 38 % of the output change**" in text
+    assert "**Clamping these features to base undoes 38 % of the output change**" in text
     assert "n = 8 documents, 800 predicted tokens, 95 % 37 % to " in text
     assert "undoes 75 %; the edit reaches 50 % of that, 95 % 49 % to " in text
-    assert "control, random latents, undoes 5.0 % at the 97.5th percentile of its draws" in text
+    assert "control, random features, undoes 5.0 % at the 97.5th percentile of its draws" in text
     assert "largest p over the controls of 20 draws each: 0.048" in text
     assert found.p == pytest.approx(1 / 21)
 
@@ -198,6 +198,15 @@ def test_too_few_draws():
     assert found.against == (("unfair", "gaussian"),)
     assert found.controls[0].beaten
     assert "Gaussian noise: 19 draws, fewer than 20" in claims(found)
+
+
+def test_a_reason_that_several_controls_share_is_told_once():
+    few = {"gaussian": TWENTY[:3], "random_latents": TWENTY[:3]}
+    text = claims(judge(ablation(TUNED, CLAMPED, PATCHED, few)))
+    assert text.count("fewer than 20") == 1
+    assert "every control: 3 draws, fewer than 20" in text
+    some = judge(ablation(TUNED, CLAMPED, PATCHED, {**few, "shuffled": TWENTY}))
+    assert "Gaussian noise and random features: 3 draws, fewer than 20" in claims(some)
 
 
 def test_the_opposite_edit_needs_no_second_run():
@@ -239,10 +248,14 @@ def test_a_ceiling_under_one_per_cent():
     found = judge(ablation(TUNED, CLAMPED, scaled(0.991)[0], {"gaussian": TWENTY}))
     assert found.over_ceiling is None
     assert "less than 1 %" in found.over_ceiling_missing
-    assert "undoes 0.9 %, so there is no full patch to compare with" in claims(found)
+    text = claims(found)
+    assert (
+        "undoes 0.9 %: under 1 %, too little to hold the edit against. Edit at other depths" in text
+    )
+    assert "a full patch of the residual stream what those depths could undo." in text
     negative = judge(ablation(TUNED, CLAMPED, scaled(2.75)[0], {"gaussian": TWENTY}))
     assert negative.over_ceiling is None
-    assert "undoes \u2212175 %" in sentence(negative)
+    assert "undoes \u2212175 %: even they lead away from base, so the edit" in sentence(negative)
 
 
 def test_a_ceiling_that_is_not_sure_to_be_above_one_per_cent():

@@ -167,6 +167,8 @@ def test_refusals():
         for pair in ((broken, x), (x, broken)):
             with pytest.raises(ValueError, match="not finite at row 1"):
                 measure(*pair)
+    with pytest.raises(ValueError, match="there is no direction"):
+        max_cosine(x[:0], x)
     for nothing in (x[:0], 0 * x):
         with pytest.raises(ValueError, match="has 0 dimensions"):
             principal_angles(x, nothing)

@@ -11,6 +11,12 @@ def test_the_last_thirty_percent_of_layers():
     assert [late_start(n) for n in (1, 2, 3, 4, 10, 18, 30)] == [1, 2, 3, 3, 7, 13, 21]
 
 
+@pytest.mark.parametrize("layers", [0, -3])
+def test_a_model_without_layers_is_refused(layers: int):
+    with pytest.raises(ValueError, match=f"{layers} layers have no late part"):
+        late_start(layers)
+
+
 def test_shares_and_contrast_by_hand():
     """Ten layers: 4, 5 and 6 are the middle (depth 0.4 to 0.6), 7, 8 and 9 are late."""
     profile = np.array([[1.0, 1.0, 1.0, 1.0, 2.0, 3.0, 4.0, 3.0, 5.0, 4.0]]) / 100

@@ -29,6 +29,8 @@ def test_late_share_by_hand():
     assert float(late_share(np.full(30, 0.2), 21)) == pytest.approx(0.3)
     assert float(late_share(np.array([0.1, -0.5, 0.1]), 2)) == pytest.approx(0.5)  # chance below 0
     assert np.isnan(late_share(np.zeros(4), 3))
+    rows = np.stack([[0.1, 0.1, 0.2], [0.1, np.nan, 0.2], [np.inf, 0.1, 0.2]])
+    assert np.isnan(late_share(rows, 2)).tolist() == [False, True, True]  # never the row beside it
     many = late_share(np.stack([moved, 2 * moved]), 3)
     assert many == pytest.approx([0.5, 0.5])  # size alone changes nothing
 

@@ -40,7 +40,7 @@ from lib.metrics.latents import LatentScaling, classify_latents, delta_norm, sha
 from lib.metrics.massive import massive_tokens
 from lib.metrics.matching import match
 from lib.metrics.peak import peak_of_sums, peak_ratio
-from lib.metrics.profile import late_minus_mid, late_part
+from lib.metrics.profile import late_minus_mid, late_part, late_start
 from lib.metrics.ranks import pair, rank_correlation, ranks, unit_ranks
 from lib.metrics.reconstruction import bootstrap_ratio as ratio_intervals
 from lib.metrics.reconstruction import cross_ratio, error_sums, fve
@@ -121,6 +121,9 @@ def of_two_views() -> Iterator[Case]:
         for name, sides in {"one token": (X, ONE), "fewer tokens": (X, Y[:-1])}.items():
             yield Case(of, name, lambda c=call, v=sides: c(*v), "do not pair up")
         yield Case(of, "no tokens", lambda c=call: c(X[:0], Y[:0]), "no tokens|are 0 tokens")
+        if "cka" in of.__name__.lower():
+            yield Case(of, "one axis", lambda c=call: c(X[:, 0], Y), r"x has shape \(24,\), not 2")
+            yield Case(of, "one axis of y", lambda c=call: c(X, Y[:, 0]), "y has shape .* not 2")
         if of is not massive_tokens:
             yield Case(of, "constant", lambda c=call: c(FLAT, Y), "constant over")
     yield Case(massive_tokens, "silent", lambda: massive_tokens(0 * X, Y), "median norm 0")
@@ -286,9 +289,15 @@ def of_points() -> Iterator[Case]:
     yield Case(attainable, "no stratum", lambda: attainable([]), "at least 3 points")
     yield Case(holm, "NaN", lambda: holm([0.1, NAN]), "in .0, 1.")
     yield Case(classify, "NaN", lambda: classify(NAN, 1.0, 1.0, 1.0), "internal value is NaN")
+    for value in (math.inf, -math.inf):
+        yield Case(classify, f"{value}", lambda v=value: classify(v, 1, 1, 1), "value is infinite")
+        yield Case(classify, f"outer {value}", lambda v=value: classify(1, v, 1, 1), "output value")
     yield Case(classify, "NaN cut", lambda: classify(1.0, 1.0, 1.0, NAN), "output cut must be")
     yield Case(distance, "NaN", lambda: distance("output", NAN, 1.0), "output value is NaN")
     yield Case(median_cuts, "NaN", lambda: median_cuts([1.0, NAN, 2.0], [1, 2, 3]), "holds NaN")
+    yield Case(
+        median_cuts, "infinity", lambda: median_cuts([1, 2, math.inf], [1, 2, 3]), "infinity"
+    )
     yield Case(median_cuts, "one", lambda: median_cuts([1.0], [1.0]), "at least two experiments")
     yield Case(null_cuts, "none", lambda: null_cuts([]), "no null draw")
     yield Case(null_cuts, "NaN", lambda: null_cuts([1.0, NAN]), "must be finite")
@@ -296,6 +305,11 @@ def of_points() -> Iterator[Case]:
     still, layers = np.zeros(4), np.array([0.1, NAN, 0.2, 0.3])
     yield Case(late_share, "nothing moved", lambda: late_share(still, 2), None)
     yield Case(late_share, "NaN", lambda: late_share(layers, 2), None)
+    for at, value in ((0, math.inf), (3, math.inf), (0, -math.inf)):
+        broken = np.array([0.1, 0.1, 0.2, 0.3])
+        broken[at] = value
+        yield Case(late_share, f"{value} at {at}", lambda v=broken: late_share(v, 2), None)
+    yield Case(late_start, "no layer", lambda: late_start(0), "0 layers have no late part")
     yield Case(late_share, "no late part", lambda: late_share(still, 4), "need 1..L-1")
     yield Case(late_envelope, "NaN", lambda: late_envelope(layers, layers, 2), None)
 
@@ -317,7 +331,7 @@ ELSEWHERE = {
 NO_NUMBER = {
     *("resample_counts", "percentiles", "sparse_codes", "rows_at_once", "nearest"),
     *("metric_dependent", "with_timing", "document_blocks", "ratio_of_sums"),
-    *("late_start", "members", "unit"),
+    *("members", "unit"),
 }
 """Draws, layout and words: nothing is measured by these."""
 

@@ -1,0 +1,63 @@
+"""What a command can cost, before it is paid for."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lib.llm.agent import Subject, opening
+from lib.llm.budget import BudgetSpent, Limits, estimate
+from lib.llm.conditions import Condition
+from lib.llm.windows import FeatureText
+
+_TURN, _ANSWER, _GRADE = 400, 300, 900
+"""Tokens, roughly: of one question with both answers, of an answer, of one grade."""
+
+
+class Forecast(NamedTuple):
+    """Without repairs, repeats after failures, and what is stored already."""
+
+    runs: int
+    requests: int
+    """At most."""
+    tokens: int
+    """At most, roughly."""
+    fewest: int
+    """Requests if every run ends at once."""
+
+    def told(self) -> str:
+        return f"at most {self.requests:,} requests and roughly {self.tokens:,} tokens"
+
+    def check(self, limits: Limits) -> None:
+        """Refuse what cannot be finished within the limits, before anything is paid for.
+
+        Raises:
+            BudgetSpent: too many runs for the limit of requests.
+        """
+        if self.fewest > limits.requests:
+            raise BudgetSpent(
+                f"{self.runs} runs need {self.fewest:,} requests or more, and the limit is "
+                f"{limits.requests:,}"
+            )
+
+
+def of_agent(
+    subjects: Sequence[Subject], conditions: Sequence[Condition], repeats: int, grades: int
+) -> Forecast:
+    """Args: grades: of one run, all graders together."""
+    requests = tokens = 0
+    for subject in subjects:
+        for condition in conditions:
+            first, turns = estimate(opening(subject, condition)), condition.queries + 1
+            requests += repeats * (turns + grades)
+            talk = sum(first + turn * _TURN + _ANSWER for turn in range(turns))
+            tokens += repeats * (talk + grades * _GRADE)
+    runs = len(subjects) * len(conditions) * repeats
+    return Forecast(runs, requests, tokens, runs)
+
+
+def of_labels(texts: Sequence[FeatureText]) -> Forecast:
+    there = [text for text in texts if not text.missing]
+    tokens = 0
+    for text in there:
+        passages = [*text.shown, *(2 * [passage.text for passage in text.passages])]
+        tokens += estimate([{"content": passage} for passage in passages]) + 3 * _ANSWER
+    return Forecast(len(there), 3 * len(there), tokens, len(there))
