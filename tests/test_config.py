@@ -1,11 +1,14 @@
 """Experiments files and the layer rule."""
 
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 from lib import config, paths
-from lib.config import ConfigError, Harvest, Recipe, Text, layer_at, layers_of
+from lib.ablation.limits import DRAWS_LIMIT
+from lib.config import ConfigError, Harvest, Recipe, Text, layer_at, layers_of, studies
 
 PLAIN = "models: [a]\ncorpora: [b]\n"
 
@@ -69,6 +72,16 @@ def test_equal_content_has_equal_ids_and_a_changed_field_another():
         (f"{PLAIN}recipe: {{sparse: {{unti_k: 8}}}}", "the nearest valid one is `untied_k`"),
         (f"{PLAIN}recipe: {{zzz: 0}}", "`recipe.zzz`; valid are finetune, text, harvest, sparse"),
         (f"{PLAIN}recipe: {{sparse: 5}}", "`recipe.sparse` must hold keys, found 5"),
+        ('models: [""]\ncorpora: [b]', "`models` must be distinct names, none of them empty"),
+        ("models: [a]\ncorpora: [b, b]", "`corpora` must be distinct names"),
+        (f"{PLAIN}adapter: ' '", "`adapter` must be a folder; leave the key out"),
+        ("models: " + "[" * 5000 + "]" * 5000, "within each other"),
+        ("models: [a]\ncorpora: [2026-13-45]", "not a YAML text file: month"),
+        (f"{PLAIN}recipe: {{sparse: {{lr: 1{'0' * 400}}}}}", "`recipe.sparse.lr` must be a number"),
+        (
+            f"{PLAIN}recipe: {{sweep: {{ranks: [2], corpora: [c, b]}}}}",
+            "`recipe.sweep.corpora` must be names of corpora of this file, which are b, got .'c', 'b'",
+        ),
     ],
 )
 def test_unusable_files_say_why(tmp_path: Path, text: str, says: str):
@@ -76,6 +89,60 @@ def test_unusable_files_say_why(tmp_path: Path, text: str, says: str):
     file.write_text(text)
     with pytest.raises(ConfigError, match=says):
         config.load(file)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "wrong", "rule"),
+    [
+        ("finetune", "alpha", (0, -1), "above 0"),
+        ("finetune", "warmup", (-5,), "at least 0"),
+        ("finetune", "targets", ("[]",), "at least one name of a module"),
+        ("finetune", "targets", ('[q_proj, ""]', "[q_proj, q_proj]"), "distinct names"),
+        ("sparse", "difference_weight", (0, -2), "above 0"),
+        ("sparse", "aux_weight", (-0.1,), "at least 0"),
+        ("sparse", "dead_after", (0, -0.1, 1.5), "above 0, up to 1"),
+        ("causal", "draws", (1001, 10**8), "in 1..1000"),
+    ],
+)
+def test_a_value_that_would_fail_later_is_refused_by_its_path(tmp_path, part, field, wrong, rule):
+    for value in wrong:
+        file = tmp_path / "x.yaml"
+        file.write_text(f"{PLAIN}recipe: {{{part}: {{{field}: {value}}}}}")
+        with pytest.raises(ConfigError, match=f"`recipe.{part}.{field}` must be {rule}"):
+            config.load(file)
+
+
+def _floats(kind: type, where: str = "") -> list[str]:
+    """Paths of every number with a fraction, and of every list of such."""
+    found = []
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            found += _floats(hint, f"{where}{name}.")
+        elif hint in (float, tuple[float, ...]):
+            found.append(f"{where}{name}")
+    return found
+
+
+@pytest.mark.parametrize("path", _floats(Recipe))
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+def test_nan_and_infinity_are_no_numbers_of_a_recipe(tmp_path: Path, path: str, value: str):
+    file = tmp_path / "x.yaml"
+    nested = f"{value}"
+    for key in reversed(path.split(".")):
+        nested = f"{{{key}: {nested}}}"
+    file.write_text(f"{PLAIN}recipe: {nested}")
+    with pytest.raises(ConfigError, match=f"`recipe.{path}` must be"):
+        config.load(file)
+
+
+def test_there_are_numbers_to_try():
+    assert {"finetune.lr", "sparse.flat_gain", "sweep.scales", "harvest.depths"} <= set(
+        _floats(Recipe)
+    )
+
+
+def test_the_limit_on_draws_is_that_of_live_runs():
+    assert studies.MOST_DRAWS == DRAWS_LIMIT
 
 
 def test_a_limit_on_text_is_part_of_the_identity_only_where_it_is_set():

@@ -99,6 +99,8 @@ def coded(request: LensRequest, loaded: LoadedModel) -> Text:
 
 
 def _check(request: LensRequest, layer: int, loaded: LoadedModel, count: int) -> None:
+    if not count:
+        raise AblationError("the prompt gives no token: write a word or a sentence")
     if count > PROMPT_LIMIT:
         with_template = " with the chat template" if request.chat else ""
         raise AblationError(

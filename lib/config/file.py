@@ -10,7 +10,7 @@ import yaml
 
 from lib.config.experiment import Experiment, Keep
 from lib.config.recipe import Recipe
-from lib.config.values import ConfigError, OutOfRange, check
+from lib.config.values import ConfigError, OutOfRange, check, corpus_name, named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,14 @@ class _File:
         check(self.nulls >= 0, "nulls", self.nulls, "at least 0")
         for name in ("models", "corpora", "seeds"):
             check(len(getattr(self, name)) > 0, name, [], "a list with at least one entry")
+        named(self, "models", "corpora")
+        given = self.adapter is None or bool(self.adapter.strip())
+        check(given, "adapter", self.adapter, "a folder; leave the key out to train one")
         check(all(0 <= s < 2**32 for s in self.seeds), "seeds", self.seeds, "each in 0..2^32-1")
+        known = [corpus_name(corpus) for corpus in self.corpora]
+        swept = self.recipe.sweep.corpora
+        rule = f"names of corpora of this file, which are {', '.join(known)}"
+        check(set(swept) <= set(known), "recipe.sweep.corpora", list(swept), rule)
 
 
 class _OneOfEach(yaml.SafeLoader):
@@ -59,7 +66,12 @@ def load(path: Path) -> list[Experiment]:
         raise ConfigError(f"{path}: no such file; data/experiments/ has examples") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: a folder; name one experiments file in it") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ConfigError(
+            f"{path}: lists or keys within each other, deeper than any experiments file needs; "
+            "data/experiments/ has examples"
+        ) from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number out of bounds
         raise ConfigError(f"{path}: not a YAML text file: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys such as `models:` and `corpora:`, found {raw!r}")
@@ -141,13 +153,16 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if value not in hint.__args__:
             raise ConfigError(f"`{where}` must be one of {', '.join(hint.__args__)}, got {value!r}")
         return value
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML reads 1e-3 as a string
-        try:
-            return float(value)
-        except ValueError:
-            raise ConfigError(f"`{where}` must be a number, got {value!r}") from None
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        return _number(value, where)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"`{where}` must be {getattr(hint, '__name__', hint)}, got {value!r}")
     return value
+
+
+def _number(value: float | int | str, where: str) -> float:
+    """YAML reads 1e-3 as a string, and a whole number may be too large for any float."""
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        raise ConfigError(f"`{where}` must be a number, got {str(value)[:60]!r}") from None

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from lib.config.studies import Causal, Lens, Sweep
-from lib.config.values import check, corpus_name, positive
+from lib.config.values import check, corpus_name, finite, named, positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +15,7 @@ class Finetune:
     alpha: float = 32.0
     """Scale of the update is alpha / rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """Modules that are adapted, by the end of their name; the model must have every one."""
     steps: int = 50
     batch: int = 8
     """Sequences per step."""
@@ -27,8 +28,12 @@ class Finetune:
     """Autocast type of the matrix products while training; weights stay float32."""
 
     def __post_init__(self) -> None:
-        positive(self, "rank", "batch", "seq", "lr")
+        finite(self)
+        positive(self, "rank", "alpha", "batch", "seq", "lr")
         check(self.steps >= 0, "steps", self.steps, "at least 0")
+        check(self.warmup >= 0, "warmup", self.warmup, "at least 0")
+        check(len(self.targets) > 0, "targets", [], "at least one name of a module")
+        named(self, "targets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,7 @@ class Text:
         return corpus_name(self.neutral)
 
     def __post_init__(self) -> None:
+        finite(self)
         check(0 < self.heldout < 1, "heldout", self.heldout, "between 0 and 1")
         positive(self, "window")
         check(
@@ -81,6 +87,7 @@ class Harvest:
     """Forward passes over dictionary-training text. Held-out text always runs in float32."""
 
     def __post_init__(self) -> None:
+        finite(self)
         check(len(self.depths) >= 2, "depths", self.depths, "at least two depths")
         check(all(0 <= x < 1 for x in self.depths), "depths", self.depths, "each in [0, 1)")
 
@@ -127,11 +134,13 @@ class Sparse:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        finite(self)
         positive(self, "expansion", "k", "batch", "lr", "max_steps", "evaluate_every")
-        positive(self, "min_tokens_per_latent")
+        positive(self, "min_tokens_per_latent", "difference_weight")
         check(self.expansion < 1e6, "expansion", self.expansion, "a finite multiple of d")
         check(0 <= self.seed < 2**32, "seed", self.seed, "in 0..2^32-1")
-        check(self.difference_weight > 0, "difference_weight", self.difference_weight, "above 0")
+        check(self.aux_weight >= 0, "aux_weight", self.aux_weight, "at least 0")
+        check(0 < self.dead_after <= 1, "dead_after", self.dead_after, "above 0, up to 1")
         check(0 <= self.tied < 1, "tied", self.tied, "in 0..1, below 1")
         check(0 <= self.untied_k < self.k, "untied_k", self.untied_k, "in 0..k, below k")
         check(not self.untied_k or self.tied > 0, "untied_k", self.untied_k, "0 unless `tied` > 0")
@@ -162,6 +171,7 @@ class Recipe:
     sweep: Sweep = field(default_factory=Sweep)
 
     def __post_init__(self) -> None:
+        finite(self)
         positive(self, "live_latents", "live_controls")
 
     @property

@@ -3,7 +3,10 @@ stage, so none is part of an experiment's identity."""
 
 from dataclasses import dataclass
 
-from lib.config.values import check, positive
+from lib.config.values import check, finite, named, positive
+
+MOST_DRAWS = 1000
+"""Of one control, as for live runs (``lib.ablation.limits.DRAWS_LIMIT``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +30,12 @@ class Causal:
     """Of the choice of documents and of the control draws."""
 
     def __post_init__(self) -> None:
+        finite(self)
         check(self.documents >= 0, "documents", self.documents, "at least 0")
         check(self.neutral >= 0, "neutral", self.neutral, "at least 0")
         check(0 <= self.seed < 2**32, "seed", self.seed, "in 0..2^32-1")
         positive(self, "tokens", "top", "draws")
+        check(self.draws <= MOST_DRAWS, "draws", self.draws, f"in 1..{MOST_DRAWS}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +74,7 @@ class Lens:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        finite(self)
         check(self.texts >= 0, "texts", self.texts, "at least 0")
         check(0 <= self.depth < 1, "depth", self.depth, "in [0, 1)")
         check(self.draws >= 0, "draws", self.draws, "at least 0")
@@ -99,7 +105,9 @@ class Sweep:
     """Read from the start of each."""
 
     def __post_init__(self) -> None:
+        finite(self)
         positive(self, "documents", "tokens")
+        named(self, "corpora")
         for name in ("ranks", "checkpoints", "scales", "mixing"):
             values = getattr(self, name)
             least = 1 if name == "ranks" else 0

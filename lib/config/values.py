@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import asdict, is_dataclass
+import math
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,23 @@ class OutOfRange(ConfigError):
 def positive(owner: Any, *names: str) -> None:
     for name in names:
         check(getattr(owner, name) > 0, name, getattr(owner, name), "above 0")
+
+
+def finite(owner: Any) -> None:
+    """No number of a dataclass, nor of its tuples, is NaN or infinite: comparisons pass those on."""
+    for field in fields(owner):
+        value = getattr(owner, field.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        ok = all(math.isfinite(v) for v in numbers if isinstance(v, float))
+        check(ok, field.name, value, "finite")
+
+
+def named(owner: Any, *names: str) -> None:
+    """Tuples of names: no empty one, and none twice."""
+    for name in names:
+        values = getattr(owner, name)
+        ok = all(value.strip() for value in values) and len(set(values)) == len(values)
+        check(ok, name, list(values), "distinct names, none of them empty")
 
 
 def check(ok: bool, name: str, value: Any, rule: str) -> None:
