@@ -14,16 +14,18 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="every stage of every experiment in files; resumable")
     run.add_argument("config", type=Path, nargs="+")
-    run.add_argument("--out", type=Path, help="folder of the store (default: precomputed/)")
-    run.add_argument("--jobs", type=int, help="dictionaries trained at once (default: the cores)")
+    run.add_argument("--out", type=_folder, help="folder of the store (default: precomputed/)")
+    run.add_argument(
+        "--jobs", type=_count, help="dictionaries trained at once (default: the cores)"
+    )
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     plan = commands.add_parser("plan", help="what a run would cost, before anything starts")
     plan.add_argument("config", type=Path, nargs="?")
-    plan.add_argument("--latents", type=int, help="without CONFIG: one dictionary of this size")
-    plan.add_argument("--d", type=int, help="with --latents: width of the activations")
-    plan.add_argument("--sides", type=int, default=2, choices=(1, 2))
-    plan.add_argument("--batch", type=int, default=2048, help="tokens per step")
-    plan.add_argument("--k", type=int, default=32, help="active latents per token")
+    plan.add_argument("--latents", type=_count, help="without CONFIG: one dictionary of this size")
+    plan.add_argument("--d", type=_count, help="with --latents: width of the activations")
+    plan.add_argument("--sides", type=int, choices=(1, 2), help="1 or 2 models (default: 2)")
+    plan.add_argument("--batch", type=_count, help="tokens per step (default: 2048)")
+    plan.add_argument("--k", type=_count, help="active latents per token (default: 32)")
     _add_convert(commands)
     arguments_of_llm.add(commands)
     chosen = parser.parse_args(arguments)
@@ -70,12 +72,16 @@ def _plan(chosen: argparse.Namespace) -> int:
     from lib.pipeline import plan
     from lib.pipeline.memory import memory_table
 
+    given = {name: getattr(chosen, name) for name in ("latents", "d", "sides", "batch", "k")}
+    named = [f"--{name}" for name, value in given.items() if value is not None]
     one = chosen.latents is not None and chosen.d is not None
-    if one == (chosen.config is not None):
-        return _fail("plan needs either a CONFIG, or --latents and --d of one dictionary")
+    if one == (chosen.config is not None) or (chosen.config and named):
+        found = f"; {', '.join(named)} is of one dictionary" if chosen.config and named else ""
+        return _fail(f"plan needs either a CONFIG, or --latents and --d of one dictionary{found}")
     try:
         if one:
-            sizes = {"sides": chosen.sides, "batch": chosen.batch, "k": chosen.k}
+            sizes = {"sides": 2, "batch": 2048, "k": 32}
+            sizes |= {name: given[name] for name in sizes if given[name] is not None}
             sys.stdout.write(memory_table(chosen.latents, chosen.d, **sizes))
         else:
             sys.stdout.write(plan.forecast(chosen.config))
@@ -118,6 +124,18 @@ def _llm(chosen: argparse.Namespace) -> int:
     from lib.llm import commands
 
     return {"agent": commands.agent, "label": commands.label}[chosen.command](chosen)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"give a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the name of the folder is empty")
+    return Path(text)
 
 
 def _fail(error: object) -> int:

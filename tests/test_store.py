@@ -1,5 +1,6 @@
 """Publishing: other experiments stay, readers are never locked out, old schemas are not carried on."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -181,3 +182,40 @@ def test_a_corpus_that_changed_under_its_name_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="another text"):
         write.publish({"b": [part]}, tmp_path)
     assert _kl(tmp_path) == {"a": 0.1}
+
+
+def test_comparisons_keep_details_of_the_features_with_most_of_the_difference(tmp_path: Path):
+    """``keep: tables``: numbers of every latent, histograms and examples of the first 256 per depth."""
+    part = _part(tmp_path, "a", 0.1, "k1")
+    many = 300
+    latents = pl.DataFrame(
+        {
+            "experiment_id": ["a"] * many,
+            "layer": [1] * many,
+            "latent": list(range(many)),
+            "class": ["shared"] * many,
+            "difference_share": [(i + 1) / many for i in range(many)],
+            "histogram_counts": [[1, 2]] * many,
+            "promoted": [["x"]] * many,
+        }
+    )
+    latents.write_parquet(part / "latent.parquet")
+    example = {
+        "experiment_id": "a", "layer": 1, "rank": 0, "corpus": "c", "document_id": "d",
+        "token_start": 0, "token_end": 1, "positions": [0], "activations": [1.0],
+    }  # fmt: skip
+    pl.DataFrame([example | {"latent": i} for i in (10, 299)]).write_parquet(
+        part / "example.parquet"
+    )
+    for keep, kept, shown in (("full", many, [10, 299]), ("tables", 256, [299])):
+        (part / "manifest.json").write_text(json.dumps({"inputs": {"keep": keep}}))
+        write.publish({"a": [part]}, tmp_path)
+        with duckdb.connect(str(tmp_path / "store.duckdb"), read_only=True) as db:
+            counted = "SELECT count(*), count(promoted), count(histogram_counts), "
+            found = db.sql(
+                f"{counted} min(latent) FILTER (histogram_counts IS NOT NULL) FROM latent"
+            ).fetchall()
+            assert found == [(many, many, kept, many - kept)]
+            assert db.sql("SELECT latent FROM example ORDER BY ALL").fetchall() == [
+                (i,) for i in shown
+            ]

@@ -13,6 +13,7 @@ from lib.pipeline.dictionaries import sparse_stage
 from lib.pipeline.lens import lens_stage
 from lib.pipeline.measure import metrics_stage
 from lib.pipeline.nulls import nulls_stage
+from lib.pipeline.preflight import refuse_unusable, writable
 from lib.pipeline.prepare import prepare
 from lib.pipeline.progress import Progress
 from lib.pipeline.sweep import sweep_stage
@@ -30,9 +31,16 @@ def run(
 
     Finished stages whose inputs are unchanged are skipped; a killed run continues where it was.
     The store is published after each experiment, so a long file shows results as they come.
+
+    Raises:
+        ValueError: something in the file, OUT or ``jobs`` cannot be used; as far as it can be known
+            without computing, before the first stage.
     """
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
     experiments = config.load(config_file)
-    out = out or paths.precomputed()
+    out = writable(out or paths.precomputed())
+    refuse_unusable(experiments)
     store = paths.store_file(out)
     with _only_run():
         for experiment in experiments:

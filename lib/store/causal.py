@@ -61,7 +61,7 @@ def result(
 
     The store holds no text: ``request.documents`` and ``request.neutral`` hold the ids of the texts,
     so ``request.id`` is not that of the run (column ``request_id`` is). Control draws are
-    rounded to a few decimals (``write.DECIMALS``), and the latents of the random ones are not kept.
+    rounded to a few decimals (``pack.DECIMALS``), and the latents of the random ones are not kept.
 
     Args:
         layers: as in column ``layers`` of ``runs``; empty = all depths together.

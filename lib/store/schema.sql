@@ -135,7 +135,7 @@ CREATE TABLE latent (
     max_activation  DOUBLE,
     promoted        VARCHAR[],            -- tokens whose logits d_tuned raises most (direct path)
     promoted_logit  FLOAT[],              -- to two decimals
-    suppressed      VARCHAR[],
+    suppressed      VARCHAR[],            -- NULL, as the histogram and the examples, where lib/store/pack.py drops them
     suppressed_logit FLOAT[],
     histogram_edges FLOAT[],              -- of the non-zero activations
     histogram_counts BIGINT[],

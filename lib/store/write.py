@@ -13,6 +13,7 @@ import duckdb
 
 from lib import paths
 from lib.store import ADDED, READABLE, SCHEMA, SCHEMA_VERSION
+from lib.store.pack import selection
 
 BY_EXPERIMENT = (
     "experiment",
@@ -30,21 +31,6 @@ BY_EXPERIMENT = (
     *(name for names in ADDED.values() for name in names),
 )
 """Tables whose rows belong to one experiment."""
-ROUNDED = {
-    **dict.fromkeys(("norm_base", "norm_tuned", "delta_norm", "cosine", "nu_eps", "nu_r"), 4),
-    **dict.fromkeys(("max_activation", "seed_cosine", "change_cosine"), 4),
-    **dict.fromkeys(("top_document", "top_position", "frequency"), 4),
-    **dict.fromkeys(("energy", "difference_share"), 6),
-}
-"""Significant digits of table ``latent``, at least what any page shows: they pack a quarter smaller.
-Not decimals, because units differ between models."""
-DECIMALS = {"document_kl": 4, "edit_norm": 3, "difference_norm": 3, "removed": 4}
-"""Places of table ``causal_draw``: a sum of KL of some ten nats, norms of some units, and a share.
-Decimals here, because lists of them pack to half of single precision."""
-_TO_DIGITS = (
-    "CASE WHEN {0} <> 0 AND isfinite({0}) "
-    "THEN round({0}::DOUBLE, {1} - 1 - floor(log10(abs({0})))::INTEGER) ELSE {0} END AS {0}"
-)
 
 
 def publish(parts: Mapping[str, Sequence[Path]], directory: Path) -> Path:
@@ -134,21 +120,8 @@ def _insert(store: duckdb.DuckDBPyConnection, table: str, file: Path) -> None:
         return
     if table not in BY_EXPERIMENT:
         raise ValueError(f"{file}: no table {table!r} in schema.sql")
-    rounded = ""
-    if table == "causal_draw":
-        shorter = [
-            f"list_transform({name}, lambda x: round(x::DOUBLE, {places})) AS {name}"
-            for name, places in DECIMALS.items()
-        ]
-        rounded = f"REPLACE ({', '.join(shorter)})"
-    if table == "latent":
-        there = {row[0] for row in store.execute(
-            "DESCRIBE SELECT * FROM read_parquet($file)", {"file": str(file)}).fetchall()}  # fmt: skip
-        shorter = [_TO_DIGITS.format(c, n) for c, n in ROUNDED.items() if c in there]
-        rounded = f"REPLACE ({', '.join(shorter)})" if shorter else ""
     store.execute(
-        f"INSERT INTO {table} BY NAME SELECT * {rounded} FROM read_parquet($file)",  # noqa: S608
-        {"file": str(file)},
+        f"INSERT INTO {table} BY NAME {selection(store, table, file)}", {"file": str(file)}
     )
 
 

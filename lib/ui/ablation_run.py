@@ -85,14 +85,16 @@ def button(view: str, kind: str, request: Request | None, options: Options) -> N
         _open_stored(at, kind, linked)
 
 
-def start(view: str, request: Request, options: Options) -> None:
-    """Submit; a run of this view that is under way is cancelled first."""
+def start(view: str, request: Request, options: Options, *, linked: bool = True) -> None:
+    """Submit, with the run in the address; one of this view that is under way is cancelled first."""
     at = slot(view)
     client = ablation_clients.client(options.device)
     if at.ticket:
         ablation_clients.client(at.device).cancel(at.ticket)
     at.failed = at.note = at.ticket = ""
-    at.asked = st.query_params[RUN] = request.id
+    at.asked = request.id
+    if linked:
+        st.query_params[RUN] = request.id
     at.experiment_id, at.device = request.experiment_id, options.device
     at.request = request
     try:

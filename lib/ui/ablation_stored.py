@@ -27,7 +27,8 @@ def show(experiment_id: str) -> None:
     """The list, newest first; the chosen run can be opened and replayed."""
     device = _device(experiment_id)
     client = ablation_clients.client(device)
-    found = client.results.recent(SHOWN)[::-1]
+    recent = client.results.recent(SHOWN)[::-1]
+    found = [about for about in recent if about.key.kind != "lens"]  # the Lens page shows those
     for note in client.results.damaged:
         st.warning(note, icon=":material/broken_image:")
     if not found:
