@@ -31,6 +31,7 @@ page = st.navigation(
         ],
         "Intervene": [
             st.Page("pages/ablation.py", title="Ablation", icon=":material/content_cut:"),
+            st.Page("pages/lens.py", title="Lens", icon=":material/center_focus_strong:"),
         ],
         "Report": [
             st.Page("pages/runs.py", title="Runs", icon=":material/receipt_long:"),

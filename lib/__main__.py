@@ -40,15 +40,14 @@ def _run(chosen: argparse.Namespace) -> int:
 
     import duckdb
     from safetensors import SafetensorError
-    from transformers.utils import logging
 
     from lib import config, pipeline
+    from lib.pipeline import preflight
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    _hush()
     try:
-        for file in chosen.config:
-            config.load(file)  # a mistake in the last file shows before hours of work on the first
+        for file in chosen.config:  # a mistake in the last one shows before hours on the first
+            preflight.refuse_early(config.load(file))
         for file in chosen.config:
             store = pipeline.run(file, chosen.out, jobs=chosen.jobs, quiet=chosen.quiet)
     except (ValueError, pipeline.PipelineBusy) as error:
@@ -72,6 +71,7 @@ def _plan(chosen: argparse.Namespace) -> int:
     from lib.pipeline import plan
     from lib.pipeline.memory import memory_table
 
+    _hush()
     given = {name: getattr(chosen, name) for name in ("latents", "d", "sides", "batch", "k")}
     named = [f"--{name}" for name, value in given.items() if value is not None]
     one = chosen.latents is not None and chosen.d is not None
@@ -124,6 +124,14 @@ def _llm(chosen: argparse.Namespace) -> int:
     from lib.llm import commands
 
     return {"agent": commands.agent, "label": commands.label}[chosen.command](chosen)
+
+
+def _hush() -> None:
+    """Transformers reports on itself in the midst of what is asked for."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def _count(text: str) -> int:

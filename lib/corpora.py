@@ -93,7 +93,8 @@ def load(
         file = Path(own_files[spec])
         found = rows(file)
     else:
-        known = ", ".join([*OWN, *corpora_public.SOURCES, *own_files])
+        here = [name for name, path in own_files.items() if Path(path).is_file()]
+        known = ", ".join(dict.fromkeys([*OWN, *corpora_public.SOURCES, *here]))
         raise CorpusError(f"unknown corpus `{spec}`; known: {known}; or use path:FILE.jsonl")
     documents, notes = _distinct(file, found, tokenizer)
     _check_size(file, documents, minimum)

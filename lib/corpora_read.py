@@ -70,7 +70,8 @@ def render(instruction: str, context: str, output: str) -> tuple[str, int]:
 def rows(file: Path) -> Iterator[Row]:
     """(line number, object) of every non-blank line."""
     if not file.is_file():
-        raise CorpusError(f"{file}: no such file; give path:FILE.jsonl with one JSON object a line")
+        found = "a folder" if file.is_dir() else "no such file"
+        raise CorpusError(f"{file}: {found}; give path:FILE.jsonl with one JSON object a line")
     raw = file.read_bytes()
     try:
         text = raw.decode("utf-8-sig")

@@ -10,9 +10,12 @@ import pytest
 from lib import paths
 from lib.corpora import OWN
 from lib.store import SCHEMA
+from lib.store.read import open_store
 
-WRITTEN_BY_US = {("experiment", "config"), ("experiment", "versions")}
+RECORDS = {("experiment", "config"), ("experiment", "versions")}
 """JSON records of the recipe and of package versions."""
+WRITTEN_BY_US = {*RECORDS, ("lens_steering", "note"), ("lens_generation", "text")}
+"""Also a reason in words, and what models wrote."""
 MOST_WORDS = 3
 
 
@@ -48,7 +51,7 @@ def test_the_committed_store_holds_no_sentence():
 def test_records_of_the_committed_store_name_no_folder():
     file = paths.store_file(paths.ROOT / "precomputed")
     for table, column, text in words_of_store(file):
-        if (table, column) in WRITTEN_BY_US:
+        if (table, column) in RECORDS:
             for value in leaves(json.loads(text)):
                 assert "/" not in value, (table, column, value)
 
@@ -76,6 +79,16 @@ def test_corpora_of_others_are_known_by_spans_only():
         assert spans[0][0] > 100
     for name in others:
         assert not list(paths.ROOT.joinpath("data").rglob(f"*{name}*"))
+
+
+def test_only_adapters_of_our_corpora_keep_what_they_wrote():
+    """A continuation may repeat the text of the fine-tune."""
+    with open_store(paths.store_file(paths.ROOT / "precomputed")) as store:
+        kept = store.sql(
+            "SELECT DISTINCT corpus FROM lens_generation JOIN experiment USING (experiment_id) "
+            "WHERE text IS NOT NULL"
+        ).fetchall()
+    assert {corpus for (corpus,) in kept} <= set(OWN)
 
 
 def test_the_pipeline_writes_no_sentence(tiny_store: Path):

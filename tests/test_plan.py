@@ -55,12 +55,23 @@ def test_the_command_plans_one_dictionary(capsys):
         (["--latents", "64"], "either a CONFIG, or --latents and --d"),
         (["x.yaml", "--latents", "64", "--d", "8"], "either a CONFIG, or --latents and --d"),
         (["--latents", "16", "--d", "8"], "k = 32 exceeds the 16 latents"),
-        (["--latents", "64", "--d", "0"], "d, sides, batch and k must be at least 1; got 64, 0, 2"),
+        (["x.yaml", "--latents", "5"], "; --latents is of one dictionary"),
+        (["x.yaml", "--k", "5", "--batch", "7"], "; --batch, --k is of one dictionary"),
     ],
 )
 def test_a_plan_of_nothing_says_what_is_needed(arguments, message, capsys):
     assert main(["plan", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--latents", "--d", "--batch", "--k"])
+@pytest.mark.parametrize("value", ["-5", "0", "x", "1.5"])
+def test_a_size_that_is_none_is_refused_by_the_name_of_its_option(option, value, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["plan", "--latents", "64", "--d", "8", option, value])
+    assert f"argument {option}: give a whole number of at least 1, got '{value}'" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

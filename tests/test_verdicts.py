@@ -6,6 +6,7 @@ import pytest
 from lib import paths
 from lib.figures.layers import METRICS
 from lib.figures.scatter import Cuts
+from lib.metrics.statistics import RankTest
 from lib.ui import (
     claims,
     definitions,
@@ -155,6 +156,40 @@ def test_the_sign_is_steady_when_intervals_are_narrow_and_not_when_they_are_wide
     )  # fmt: skip
     assert orders.steadiness(narrow)["m"].same_sign == pytest.approx(1.0, abs=1e-3)
     assert orders.steadiness(wide)["m"].same_sign < 0.9
+
+
+def test_a_rho_of_0_is_said_to_have_no_sign():
+    level, *_ = points.measured(axes([1.0, 2.0, 3.0, 4.0], [2.0, 4.0, 1.0, 3.0]), INNER["ratio"])
+    other, *_ = points.measured(
+        axes([1.0, 2.0, 3.0, 4.0], [0.1, 0.2, 0.3, 0.4], model="n"), INNER["ratio"]
+    )
+    one = claims.correlation(orders.correlations(level), None, orders.steadiness(level), "KL")
+    assert "\u03c1 keeps its sign under the numbers' own error is not defined for m, " in one
+    both = pl.concat([level, other])
+    text = claims.correlation(orders.correlations(both), None, orders.steadiness(both), "KL")
+    assert "of draws (n). It is not defined for m, because \u03c1 is 0 there." in text
+    assert "of draws (m)" not in text
+    assert orders.hypotheses({("ratio", "KL"): level})["same_sign"].to_list() == [None]
+
+
+@pytest.mark.parametrize(
+    ("pooled", "within", "says"),
+    [
+        (0.001, 0.01, "Opposite signs: the pooled one is made by the differences between models."),
+        (0.30, 0.97, "but neither differs from 0 (pooled p = 0.3, within p = 0.97)."),
+        (0.001, 0.97, "but only the pooled one differs from 0 (pooled p = 0.001, within p = 0.97)"),
+        (0.30, 0.01, "but only the one within models differs from 0"),
+    ],
+)
+def test_opposite_signs_are_made_much_of_only_where_both_differ_from_0(pooled, within, says):
+    found = orders.Confound(
+        RankTest(0.6, pooled, 8, 0.001, True),
+        RankTest(-0.02, within, 8, 0.001, True),
+        RankTest(-0.02, within, 8, 0.001, True),
+    )
+    text = claims.confounded(found, 2, False)
+    assert says in text
+    assert ("is made by" in text) == (pooled < 0.05 and within < 0.05)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from lib.ablation import catalogue
 from lib.ablation.arithmetic import DictionarySlice
 from lib.ablation.catalogue import REMEDY, BundleInfo, slice_file, with_layer, write_info
 from lib.ablation.limits import CLASSES, AblationError
+from lib.models import LoadedModel
 
 
 def write_bundle(
@@ -33,15 +35,18 @@ def write_bundle(
     nu_r: Float[Tensor, " n"] | None = None,
     classes: list[str] | None = None,
 ) -> None:
-    """Write one depth's slice, then name it in ``bundle.json`` (atomically, in this order).
+    """Write one depth's slice, then name it in ``bundle.json`` with its hash (atomically, in this
+    order).
 
     Weights in raw units: a_j = relu(sum_s x_s . encoder[j, s] + encoder_bias[j]). ``info.layers``
-    is ignored: the file names the depths written so far for the same experiment. ``nu_eps``, ``nu_r``
-    (lib.metrics.latents.Scaling) and ``classes`` (names of ``limits.CLASSES``) let latents be chosen
-    by them; a bundle without them offers the ranking by energy only.
+    and ``info.slices`` are ignored: the file names the depths written so far for the same
+    experiment. ``nu_eps``, ``nu_r`` (lib.metrics.latents.Scaling) and ``classes`` (names of
+    ``limits.CLASSES``) let latents be chosen by them; a bundle without them offers the ranking by
+    energy only.
 
     Raises:
-        ValueError: a weight that fp16 cannot hold, ids given twice, not two sides, or no such class.
+        ValueError: a value that is not finite, a weight that fp16 cannot hold, ids given twice, not
+            two sides, or no such class.
     """
     if encoder.shape[1] != 2:
         raise ValueError(f"layer {layer}: a live clamp needs 2 sides, got {encoder.shape[1]}")
@@ -50,11 +55,11 @@ def write_bundle(
     tensors = {
         "latents": latents.long(),
         "encoder": _half("encoder", layer, encoder),
-        "encoder_bias": encoder_bias.float(),
+        "encoder_bias": _finite("encoder_bias", layer, encoder_bias),
         "decoder": _half("decoder", layer, decoder),
-        "thresholds": thresholds.float(),
-        "difference_share": difference_share.float(),
-        "frequency": frequency.float(),
+        "thresholds": _finite("thresholds", layer, thresholds),
+        "difference_share": _finite("difference_share", layer, difference_share),
+        "frequency": _finite("frequency", layer, frequency),
         "role": role.to(torch.int8),
     }
     scaling = {"nu_eps": nu_eps, "nu_r": nu_r}
@@ -62,10 +67,9 @@ def write_bundle(
     if classes is not None:
         codes = [CLASSES.index(name) for name in classes]
         tensors["classes"] = torch.tensor(codes, dtype=torch.int8)
-    updated = with_layer(bundle, info, layer)
     bundle.mkdir(parents=True, exist_ok=True)
     _save(tensors, slice_file(bundle, layer))
-    write_info(bundle, updated)
+    write_info(bundle, with_layer(bundle, info, layer))
 
 
 def _save(tensors: dict[str, Tensor], target: Path) -> None:
@@ -75,18 +79,42 @@ def _save(tensors: dict[str, Tensor], target: Path) -> None:
 
 
 def load_slice(bundle: Path, layer: int, device: torch.device) -> DictionarySlice:
-    """One depth's slice in fp32 on ``device``."""
-    file = slice_file(bundle, layer)
-    if not file.exists():
-        raise AblationError(f"{file} is missing though bundle.json names it; {REMEDY}")
-    tensors = load_file(file, device=str(device))
+    """One depth's slice in fp32 on ``device``.
+
+    Raises:
+        AblationError: as ``slices.read``.
+    """
+    found = catalogue.tensors(bundle, layer)
+    parts = {name: torch.tensor(found[name], device=device) for name in DictionarySlice._fields}
     return DictionarySlice(
-        latents=tensors["latents"],
-        encoder=tensors["encoder"].float(),
-        encoder_bias=tensors["encoder_bias"].float(),
-        decoder=tensors["decoder"].float(),
-        thresholds=tensors["thresholds"],
+        latents=parts["latents"],
+        encoder=parts["encoder"].float(),
+        encoder_bias=parts["encoder_bias"].float(),
+        decoder=parts["decoder"].float(),
+        thresholds=parts["thresholds"],
     )
+
+
+def load_slices(bundle: Path, info: BundleInfo, loaded: LoadedModel) -> dict[int, DictionarySlice]:
+    """Every slice of a bundle, on the model's device.
+
+    Raises:
+        AblationError: a slice that cannot be read, or that is of a model of another size.
+    """
+    found = {layer: load_slice(bundle, layer, loaded.device) for layer in info.layers}
+    for layer, part in found.items():
+        if layer >= loaded.n_layers or part.encoder.shape[2] != loaded.d:
+            raise AblationError(
+                f"{slice_file(bundle, layer)} is for width {part.encoder.shape[2]}, "
+                f"{info.base_model} has {loaded.n_layers} layers of width {loaded.d}; {REMEDY}"
+            )
+    return found
+
+
+def _finite(name: str, layer: int, values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    if not torch.isfinite(values).all():
+        raise ValueError(f"layer {layer}: {name} holds values that are not finite")
+    return values.float()
 
 
 def _half(name: str, layer: int, weights: Tensor) -> Tensor:

@@ -3,19 +3,20 @@
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
 
 from lib import paths
+from lib.ablation import slices
+from lib.ablation.fields import check_values
 from lib.ablation.limits import CLASSES, AblationError
+from lib.ablation.slices import REMEDY
 
 FORMAT = 1
 TOP, POOL = 0, 1
 """Roles of a latent in a slice: offered for clamping, or kept as a control."""
-REMEDY = "make it with `python -m lib run FILE`, where FILE says `keep: full` or nothing about it"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class BundleInfo:
     """models.adapter_hash; empty = not checked."""
     layers: tuple[int, ...] = ()
     version: int = FORMAT
+    slices: tuple[str, ...] = ()
+    """sha256 of each depth's slice, in the order of ``layers``; empty, or an empty one = not checked
+    (bundles written before there were hashes)."""
+
+    def slice_hash(self, layer: int) -> str:
+        """That of one depth; empty = not checked."""
+        return dict(zip(self.layers, self.slices, strict=False)).get(layer, "")
 
 
 class Offered(NamedTuple):
@@ -116,11 +124,31 @@ def read_info(bundle: Path) -> BundleInfo:
             f"{bundle / 'bundle.json'} has format {version}, this code reads {FORMAT}; {REMEDY}"
         )
     names = {f.name for f in fields(BundleInfo)}
-    if set(data) != names or data["hook"] not in ("mlp", "residual"):
+    if not names - {"slices"} <= set(data) <= names:
         raise AblationError(f"{bundle / 'bundle.json'} does not hold what it should; {REMEDY}")
-    if not data["layers"]:
-        raise AblationError(f"{bundle / 'bundle.json'} names no depth; {REMEDY}")
-    return BundleInfo(**{**data, "layers": tuple(data["layers"])})
+    problem = _problem(data)
+    if problem:
+        raise AblationError(f"{bundle / 'bundle.json'} is damaged ({problem}); {REMEDY}")
+    lists = {name: tuple(data.get(name, ())) for name in ("layers", "slices")}
+    return BundleInfo(**{**data, **lists})
+
+
+def _problem(data: dict[str, Any]) -> str:
+    """What is wrong with the values of bundle.json; empty = nothing."""
+    try:
+        check_values(BundleInfo, data)
+    except AblationError as wrong:
+        return str(wrong)
+    layers, hashes = data["layers"], data.get("slices", [])
+    if data["hook"] not in ("mlp", "residual"):
+        return f"hook is {data['hook']!r}, not mlp or residual"
+    if not layers:
+        return "it names no depth"
+    if layers != sorted(set(layers)) or layers[0] < 0:
+        return f"layers is {layers}, not depths in order"
+    if hashes and len(hashes) != len(layers):
+        return f"it names {len(layers)} depths and {len(hashes)} hashes of slices"
+    return ""
 
 
 def write_info(bundle: Path, info: BundleInfo) -> None:
@@ -131,25 +159,33 @@ def write_info(bundle: Path, info: BundleInfo) -> None:
 
 
 def with_layer(bundle: Path, info: BundleInfo, layer: int) -> BundleInfo:
-    """``info`` naming this depth and those written before it for the same experiment."""
-    before: tuple[int, ...] = ()
+    """``info`` naming this depth, whose slice is written, and those written before it for the same
+    experiment, each with its slice's hash."""
+    hashes: dict[int, str] = {}
     if (bundle / "bundle.json").exists():
         old = read_info(bundle)
-        before = old.layers if replace(old, layers=()) == replace(info, layers=()) else ()
-    return replace(info, layers=tuple(sorted({*before, layer})))
+        if replace(old, layers=(), slices=()) == replace(info, layers=(), slices=()):
+            hashes = {at: old.slice_hash(at) for at in old.layers}
+    hashes[layer] = slices.digest(slice_file(bundle, layer))
+    layers = tuple(sorted(hashes))
+    return replace(info, layers=layers, slices=tuple(hashes[at] for at in layers))
+
+
+def tensors(bundle: Path, layer: int) -> dict[str, np.ndarray]:
+    """Everything in the slice of one depth, checked.
+
+    Raises:
+        AblationError: as ``slices.read``, or a damaged bundle.json.
+    """
+    info = read_info(bundle)
+    return slices.read(slice_file(bundle, layer), info.slice_hash(layer), info.n_latents)
 
 
 def offered(bundle: Path, layer: int) -> Offered:
-    """The latents of one depth; reads a few kilobytes of the slice."""
-    file = slice_file(bundle, layer)
-    if not file.exists():
-        raise AblationError(f"{file} is missing though bundle.json names it; {REMEDY}")
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            held = set(tensors.keys()) & set(Offered._fields)
-            missing = {"latents", "difference_share", "frequency", "role"} - held
-            if missing:
-                raise AblationError(f"{file} holds no {', '.join(sorted(missing))}; {REMEDY}")
-            return Offered(**{name: tensors.get_tensor(name) for name in held})
-    except SafetensorError as problem:
-        raise AblationError(f"{file} is damaged ({problem}); {REMEDY}") from None
+    """The latents of one depth.
+
+    Raises:
+        AblationError: as ``tensors``.
+    """
+    found = tensors(bundle, layer)
+    return Offered(**{name: found[name] for name in Offered._fields if name in found})

@@ -27,7 +27,7 @@ __all__ = ["FINISHED", "AblationClient", "IfGone", "Phase", "Progress"]
 TIMEOUT = 900.0
 """Seconds on the worker, loading included."""
 GRACE = 30.0
-"""Seconds in which a worker has to stop at its next stage or batch before it is killed."""
+"""Seconds in which a worker has to stop at its next block or score before it is killed."""
 ABSENT = 90.0
 """Seconds without a question after which a browser is closed; a hidden page asks once a minute."""
 WAITING = 200
@@ -118,7 +118,8 @@ class AblationClient:
             if held.finished:
                 return held.progress(0, None)
             remaining = self._work.wait(held.run, self._finished.times)
-            return held.progress(self._work.ahead(held.run), remaining)
+            stopping = self._work.stopping(held.run)
+            return held.progress(self._work.ahead(held.run), remaining, stopping)
 
     def events(self, ticket: str, after: int = -1) -> list[dict[str, Any]]:
         """What the run has told beside its stages (conditions, draws, tokens), as it was sent.
@@ -145,8 +146,8 @@ class AblationClient:
         """The viewer goes: the ticket is cancelled, or detached so that its run goes on.
 
         A run that another ticket waits for, or was detached from, is not touched. Otherwise a
-        queued run is taken out; a running one stops at its next stage or batch, and its worker is
-        killed when it does not within the grace time.
+        queued run is taken out; a running one stops at its next block or score, and its worker is
+        killed when it does not within the grace time. What it has told stays (``events``).
         """
         with self._lock:
             held = self._tickets.seen(ticket)
@@ -188,7 +189,7 @@ class AblationClient:
         run.timeout = max(run.timeout, allowed)
         since = run.reattach(viewer)
         claim = Ticket(run, viewer, if_gone)
-        claim.submitted = min(claim.submitted, since)
+        claim.submitted = min(claim.submitted, since, run.since)
         ticket = self._tickets.add(claim)
         if new:
             self._work.add(run)

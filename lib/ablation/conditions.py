@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from lib.ablation import selection
 from lib.ablation.clock import Clock
@@ -14,6 +15,8 @@ from lib.ablation.scores import Judge
 from lib.ablation.session import Session
 
 Tell = Callable[..., None]
+SCORING = "scoring base and tuned"
+"""Reported after all texts are read, within the stage of base and tuned."""
 
 
 def run_conditions(
@@ -84,8 +87,9 @@ def prepare(
     check_pool(plan)
     readings = []
     for number, text in enumerate(given):
-        report("base and tuned", number, len(given))
-        readings.append(read(session, text, plan.layers, hook, request.skip_first))
+        heard = partial(report, "base and tuned", number, len(given))
+        heard()
+        readings.append(read(session, text, plan.layers, hook, request.skip_first, heard))
     tuned = _unedited(plan, "tuned", readings, None)
     total = sum(document.kl_sum for document in tuned.documents)
     base = _unedited(plan, "base", readings, total)
@@ -94,11 +98,14 @@ def prepare(
 
 def _unedited(plan: Plan, name: str, readings: list[Reading], kl_tuned: float | None) -> Condition:
     tally = plan.tally((name,))
-    for reading in readings:
+    for number, reading in enumerate(readings):
+        done = number + len(readings) * (name == "base")  # tuned comes first
+        heard = partial(plan.report, SCORING, done, 2 * len(readings))
+        heard()
         found = reading.base if name == "base" else reading.tuned
         hidden = reading.base_hidden if name == "base" else reading.tuned_hidden
         x = {layer: one[None] for layer, one in found.items()}
-        tally.add(reading, hidden[None], x, x, {})
+        tally.add(reading, hidden[None], x, x, {}, heard)
     return tally.conditions(kl_tuned)[0]
 
 

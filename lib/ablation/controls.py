@@ -42,11 +42,20 @@ def run_control(plan: Plan, name: str, treated: list[Edits]) -> Iterator[list[Dr
     Args:
         treated: what the treatment added to each text at each depth.
     """
-    total, rows = plan.request.draws, plan.rows
-    for at in range(0, total, rows):
-        draws = range(at, min(total, at + rows))
-        yield _draws(plan, name, draws, treated)
+    draws, rows = plan.request.draws, plan.rows
+    blocks = [range(at, min(draws, at + rows)) for at in range(0, draws, rows)]
+    total = sum(_passes(plan, block) for block in blocks)
+    done = 0
+    for block in blocks:
+        yield _draws(plan, name, block, treated, (done, total))
+        done += _passes(plan, block)
     plan.report(name, total, total)
+
+
+def _passes(plan: Plan, draws: range) -> int:
+    """Passes over a text that these draws take together."""
+    harmed = draws.start < HARM_DRAWS
+    return len(plan.readings) if harmed else plan.documents
 
 
 def check_pool(plan: Plan) -> None:
@@ -55,9 +64,11 @@ def check_pool(plan: Plan) -> None:
         draw_random(plan.selected, plan.session.offered, plan.request.seed, 0)
 
 
-def _draws(plan: Plan, name: str, draws: range, treated: list[Edits]) -> list[Draw]:
+def _draws(
+    plan: Plan, name: str, draws: range, treated: list[Edits], progress: tuple[int, int]
+) -> list[Draw]:
     """Every draw on the documents, the first ones on the neutral texts too."""
-    progress = (draws.start, plan.request.draws)
+    done, total = progress
     drawn = _drawn(plan, name, draws, treated)
     names = (name,) * len(draws)
     batch = Batch(names=names, changes=drawn.changes, latents=drawn.latents, neutral=False)
@@ -67,7 +78,7 @@ def _draws(plan: Plan, name: str, draws: range, treated: list[Edits]) -> list[Dr
         again = Batch(
             names=names[: len(harmed)], changes=_drawn(plan, name, harmed, treated).changes
         )
-        found = damage(plan, again, name, progress)
+        found = damage(plan, again, name, (done + plan.documents, total))
         made[: len(harmed)] = [
             replace(c, neutral_nll=nll) for c, nll in zip(made, found, strict=False)
         ]

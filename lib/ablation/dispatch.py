@@ -41,7 +41,7 @@ class Dispatcher:
         self._next()
 
     def stop(self, run: Run) -> None:
-        """Take a queued run out; a running one stops at its next stage or batch."""
+        """Take a queued run out; a running one stops at its next block or score."""
         if run in self._queue:
             self._queue.remove(run)
             run.end("cancelled")
@@ -53,6 +53,14 @@ class Dispatcher:
         if run not in self._queue:
             return 0
         return self._queue.index(run) + sum(lane.run is not None for lane in self._lanes)
+
+    def stopping(self, run: Run) -> float | None:
+        """Seconds within which a cancelled run ends that the first of the queue waits for; None for
+        the others, or where none is cancelled."""
+        if not self._queue or self._queue[0] is not run:
+            return None
+        left = [lane.grace_left for lane in self._lanes]
+        return min((seconds for seconds in left if seconds is not None), default=None)
 
     def wait(self, run: Run, timings: Timings) -> Estimate | None:
         """Seconds until the answer; None when unknown."""

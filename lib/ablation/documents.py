@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib.ablation.limits import TOTAL_LIMIT, AblationError
-from lib.ablation.passes import Entry, How
+from lib.ablation.passes import Entry, Heard, How
 from lib.ablation.request import AblationRequest
 from lib.ablation.session import Session
 
@@ -68,10 +68,20 @@ def _cut(
     return made
 
 
-def read(session: Session, text: Text, layers: tuple[int, ...], hook: str, skip: int) -> Reading:
-    """Run base and tuned on one text; positions before ``skip`` are not kept."""
-    base = session.run(text.ids, How(layers=layers, hook=hook, as_base=True))
-    tuned = session.run(text.ids, How(layers=layers, hook=hook, keep_entry=True))
+def read(
+    session: Session,
+    text: Text,
+    layers: tuple[int, ...],
+    hook: str,
+    skip: int,
+    heard: Heard | None = None,
+) -> Reading:
+    """Run base and tuned on one text; positions before ``skip`` are not kept.
+
+    ``heard`` as in ``passes.run_pass``.
+    """
+    base = session.run(text.ids, How(layers=layers, hook=hook, as_base=True), heard=heard)
+    tuned = session.run(text.ids, How(layers=layers, hook=hook, keep_entry=True), heard=heard)
     if tuned.entry is None:
         raise RuntimeError("the tuned run did not keep the stream that enters the first depth")
     return Reading(

@@ -42,10 +42,12 @@ def dose(plan: Plan, tuned: Condition) -> list[DosePoint]:
     found = dict.fromkeys(range(len(asked)), replace(tuned, name="dose"))
     rest = [i for i, (strength, _, sets) in enumerate(asked) if not _idle(plan, strength, sets)]
     rows = 1 if request.intervention == limits.SCALE_LORA else plan.rows
-    for at in range(0, len(rest), rows):
-        part = rest[at : at + rows]
+    parts = [rest[at : at + rows] for at in range(0, len(rest), rows)]
+    texts = len(plan.readings)
+    for number, part in enumerate(parts):
         batch = _batch(plan, "dose", [(asked[i][0], asked[i][2]) for i in part])
-        found.update(zip(part, measure(plan, batch, "dose", (at, len(rest))), strict=True))
+        made = measure(plan, batch, "dose", (number * texts, len(parts) * texts))
+        found.update(zip(part, made, strict=True))
     return [DosePoint(asked[i][0], asked[i][1], condition) for i, condition in found.items()]
 
 

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from lib import models
 from lib.ablation import catalogue, remote
-from lib.ablation.bundle import load_slice
+from lib.ablation.bundle import load_slices
 from lib.ablation.far import Far
 from lib.ablation.limits import AblationError
 from lib.ablation.session import Session
 
-CPU = torch.device("cpu")
 _UNEMBEDDINGS = ("lm_head.weight", "model.embed_tokens.weight")
 """The first of these that a checkpoint holds; the second one where both are tied."""
 
@@ -41,7 +40,7 @@ def open_far(experiment_id: str, adapter_repo: str, *, directory: Path | None = 
     module = base._module
     module.set_output_embeddings(_head(repo))
     loaded = models.probed(info.base_model, module, base.tokenizer)
-    slices = {layer: load_slice(bundle, layer, CPU) for layer in info.layers}
+    slices = load_slices(bundle, info, loaded)
     offered = {layer: catalogue.offered(bundle, layer) for layer in info.layers}
     return Session(loaded, info, slices, offered, Far(key, base, tuned))
 

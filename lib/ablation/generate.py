@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lib.ablation import limits
+from lib.ablation.fields import check_fields
 from lib.ablation.limits import AblationError
 from lib.ablation.outcome import Edit, LayerSet, NextToken, sets
 from lib.ablation.request import AblationRequest
@@ -43,6 +44,7 @@ class GenerateRequest:
     equal tokens."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.ablation.documents:
             raise AblationError("documents are scored, not continued: give a prompt")
         if not 1 <= self.max_new_tokens <= NEW_TOKENS_LIMIT:
@@ -90,7 +92,9 @@ class GenerateRequest:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "GenerateRequest":
-        return cls(**{**data, "ablation": AblationRequest.from_json(data["ablation"])})
+        asked = data["ablation"]
+        known = AblationRequest.from_json(asked) if isinstance(asked, dict) else asked
+        return cls(**{**data, "ablation": known})
 
 
 @dataclass(frozen=True)

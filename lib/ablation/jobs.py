@@ -49,6 +49,8 @@ class Run:
     computing: float | None = None
     entered: float = field(default_factory=time.monotonic)
     """Monotonic; when the stage began."""
+    moved: float = field(default_factory=time.monotonic)
+    """Monotonic; when the worker last said that it was further."""
     was_loaded: bool = False
     """Whether its worker had the model in memory."""
     ended: float | None = None
@@ -69,6 +71,13 @@ class Run:
         return self.phase not in FINISHED and not self.cancelling
 
     @property
+    def since(self) -> float:
+        """When someone first asked for it, monotonic: who comes back or joins sees how long it has
+        been going. Infinite for a finished one."""
+        asked = [] if self.phase in FINISHED else [ticket.submitted for ticket in self.tickets]
+        return min(asked, default=math.inf)
+
+    @property
     def measured(self) -> tuple[float, float | None]:
         """Seconds of running until now, and of loading; None where the model was loaded."""
         now = time.monotonic()
@@ -78,11 +87,13 @@ class Run:
 
     @property
     def pace(self) -> Estimate | None:
-        """What the rest of the stage takes at its pace until now; what follows it is unknown."""
+        """What the rest of the stage takes at the pace of its finished parts; what follows it is
+        unknown. It falls while a part is under way."""
         if not self.done or self.total is None:
             return None
-        each = (time.monotonic() - self.entered) / self.done
-        return Estimate(each * (self.total - self.done), math.inf, 1)
+        each = (self.moved - self.entered) / self.done
+        left = each * (self.total - self.done) - (time.monotonic() - self.moved)
+        return Estimate(max(0.0, left), math.inf, 1)
 
     def reattach(self, viewer: str) -> float:
         """What this viewer left detached here is taken up again by another ticket.
@@ -102,8 +113,9 @@ class Run:
     def hear(self, message: dict[str, Any]) -> None:
         """Take a stage, or keep any other event for whoever follows this run."""
         if message["event"] == "stage":
+            self.moved = time.monotonic()
             if message["stage"] != self.stage:
-                self.entered = time.monotonic()
+                self.entered = self.moved
             self.phase, self.stage = "running", message["stage"]
             self.done, self.total = message.get("done"), message.get("total")
             if self.computing is None and not self.stage.startswith("loading"):
@@ -116,11 +128,14 @@ class Run:
     def events_after(self, number: int) -> list[dict[str, Any]]:
         return [event for event in self.events if event["number"] > number]
 
-    def progress(self, seconds: float, ahead: int, remaining: Estimate | None) -> Progress:
-        """For one who has waited so many seconds."""
+    def progress(
+        self, seconds: float, ahead: int, remaining: Estimate | None, stopping: float | None = None
+    ) -> Progress:
+        """For one who has waited so many seconds; the rest as in ``Progress``."""
         return Progress(
             phase=self.phase,
             ahead=ahead,
+            stopping=stopping,
             stage=self.stage,
             message=self.message,
             seconds=seconds,

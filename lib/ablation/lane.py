@@ -40,6 +40,8 @@ class Lane:
         self._command = (*command, *place(device).options)
         self._heard, self._ended, self._late = heard, ended, late
         self._timer: threading.Timer | None = None
+        self._ends: float | None = None
+        """Monotonic; when a cancelled run that goes on is killed."""
 
     def start(self, run: Run) -> None:
         """Hand a run to the worker, which is started if there is none.
@@ -74,7 +76,15 @@ class Lane:
         self.run.cancelling = True
         if self.process is not None:
             self.process.tell({"op": "cancel", "ticket": self.run.id})
+        self._ends = time.monotonic() + grace
         self.watch(grace)
+
+    @property
+    def grace_left(self) -> float | None:
+        """Seconds that a cancelled run still has to stop by itself; None without one."""
+        if self.run is None or not self.run.cancelling or self._ends is None:
+            return None
+        return max(0.0, self._ends - time.monotonic())
 
     def watch(self, seconds: float) -> None:
         """Call ``late`` then, if this run is still here."""
@@ -97,7 +107,9 @@ class Lane:
         """Of the current run, in seconds; 0 without one, None when unknown."""
         run = self.run
         if run is None or run.started is None:
-            return Estimate(0, 0, 1)
+            return Estimate(0.0, 0.0, 1)
+        if (grace := self.grace_left) is not None:
+            return Estimate(0.0, grace, 1)
         if run.computing is not None:
             running = timings.running(run.request)
             left = running and running.after(time.monotonic() - run.computing)

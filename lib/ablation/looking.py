@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lib.ablation.fields import check_fields
 from lib.ablation.limits import AblationError
 from lib.ablation.outcome import NextToken
 
@@ -49,14 +50,9 @@ class LensRequest:
     """The prompt as a user's turn in the tokenizer's chat template."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.prompt.strip():
             raise AblationError("the prompt is empty: write a word or a sentence")
-        half = next((i for i, c in enumerate(self.prompt) if "\ud800" <= c <= "\udfff"), None)
-        if half is not None:
-            raise AblationError(
-                f"the prompt holds half of a surrogate pair (U+{ord(self.prompt[half]):04X}, "
-                f"character {half + 1}), which no text can hold: write the whole character"
-            )
         if self.layer is not None and self.layer < 0:
             raise AblationError(f"no layer {self.layer}: layers count from 0")
         if self.against not in AGAINST:
@@ -89,7 +85,7 @@ class TokenLens:
     """One token of the prompt. Norms are in units of the stream."""
 
     token: str
-    """Its text; empty where it ends inside a character."""
+    """Its text; empty where another token of the same character carries it."""
     norm: float
     """|tuned - base|"""
     base_norm: float

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lib.ablation.fields import check_fields
 from lib.ablation.limits import PROMPT_LIMIT, TEXTS_LIMIT, TOTAL_LIMIT, AblationError
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class MeaningRequest:
     """Of the bootstrap."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.documents or not all(text.strip() for text in self.documents):
             raise AblationError("give at least one document, and none that is empty")
         if len(self.documents) > TEXTS_LIMIT:
@@ -72,7 +74,7 @@ class MeaningRequest:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "MeaningRequest":
-        lists = {name: tuple(data.get(name, ())) for name in ("documents", "latents")}
+        lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
         return cls(**{**data, **lists})
 
 

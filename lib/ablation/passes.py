@@ -24,6 +24,9 @@ ONE_TRACE = threading.Lock()
 Intervention = Callable[[Float[Tensor, "batch seq d"]], Float[Tensor, "batch seq d"]]
 """Activations of the current run at one depth -> what the model continues with."""
 
+Heard = Callable[[], None]
+"""Whether to go on: raises where a run was cancelled."""
+
 
 class Entry(NamedTuple):
     """Where a pass may start: the stream as it enters one block, of a run without an edit."""
@@ -70,11 +73,13 @@ def run_pass(
     ids: Int[Tensor, "batch seq"],
     how: How,
     edits: Mapping[int, Intervention] | None = None,
+    heard: Heard | None = None,
 ) -> Pass:
     """Run the blocks through nnsight, saving and optionally replacing the hooked activations.
 
     Args:
         trunk: nnsight's view of the blocks, ``view(loaded)``.
+        heard: called before each block; raising there ends the pass and leaves the model as it was.
     """
     layers = tuple(sorted(how.layers))  # nnsight wants modules in the order in which they run
     names = {module: name for name, module in loaded.causal_lm.model.named_modules()}
@@ -86,6 +91,7 @@ def run_pass(
     with (
         ONE_TRACE,
         torch.no_grad(),
+        _listening(loaded, heard),
         loaded.as_base() if how.as_base else nullcontext(),
         scaled_adapter(loaded, layers, how.scale),
         trunk.trace(input_ids=ids, past_key_values=how.cache, use_cache=how.cache is not None),
@@ -112,6 +118,26 @@ def view(loaded: models.LoadedModel) -> Any:
     from nnsight import NNsight
 
     return NNsight(loaded.causal_lm.model)
+
+
+@contextmanager
+def _listening(loaded: models.LoadedModel, heard: Heard | None) -> Iterator[None]:
+    """Blocks that call ``heard`` before they start."""
+    if heard is None:
+        yield
+        return
+    ask = heard
+
+    def before(module: torch.nn.Module, given: tuple[Any, ...]) -> None:
+        ask()
+
+    blocks = (loaded.block(layer) for layer in range(loaded.n_layers))
+    hooks = [block.register_forward_pre_hook(before) for block in blocks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Where a request stands and how a run ended: what whoever waits for it is told."""
 
+import math
 from typing import Any, Literal, NamedTuple
 
 from lib.ablation.replay import Replay
@@ -35,6 +36,9 @@ class Progress(NamedTuple):
     done: int | None = None
     """Parts of the stage that are finished (draws, documents); None = the stage is one part."""
     total: int | None = None
+    stopping: float | None = None
+    """Seconds after which a cancelled run that this one waits for is ended by force, if it has not
+    stopped by then; None = it waits for none."""
     remaining: Estimate | None = None
     """Seconds until the answer; None = unknown, because nothing like it has been measured."""
     device: str = ""
@@ -63,7 +67,7 @@ class Progress(NamedTuple):
         """One line for the reader."""
         part = "" if self.total is None else f", {self.done} of {self.total}"
         return {
-            "queued": f"queued, {self.ahead} ahead",
+            "queued": self._waiting,
             "starting": "starting the model worker",
             "running": self.stage
             if self.stage.startswith("loading")
@@ -72,3 +76,9 @@ class Progress(NamedTuple):
             "failed": self.message,
             "cancelled": "cancelled",
         }[self.phase]
+
+    @property
+    def _waiting(self) -> str:
+        if self.stopping is None:
+            return f"queued, {self.ahead} ahead"
+        return f"waiting for a cancelled run to stop, at most {max(1, math.ceil(self.stopping))} s more"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib.ablation import limits
+from lib.ablation.fields import check_fields
 from lib.ablation.limits import PROMPT_LIMIT, AblationError
 from lib.ablation.outcome import (
     Condition,
@@ -79,6 +80,7 @@ class AblationRequest:
     """``remote.consent_id`` of the text agreed to; for the remote place only."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         limits.check(self)
 
     @property
@@ -111,8 +113,10 @@ class AblationRequest:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "AblationRequest":
         lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
-        picked = tuple((layer, latent) for layer, latent in data.get("picked", ()))
-        return cls(**{**data, **lists, "picked": picked})
+        if "picked" in lists:
+            pairs = (tuple(p) if isinstance(p, list) else p for p in lists["picked"])
+            lists["picked"] = tuple(pairs)
+        return cls(**{**data, **lists})
 
 
 @dataclass(frozen=True)

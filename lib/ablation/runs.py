@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor
 from lib.ablation.arithmetic import DictionarySlice
 from lib.ablation.documents import Reading
 from lib.ablation.interventions import Change
-from lib.ablation.passes import How, Intervention
+from lib.ablation.passes import Heard, How, Intervention
 from lib.ablation.request import AblationRequest, Condition, LayerSet
 from lib.ablation.scores import Judge
 from lib.ablation.session import Session
@@ -41,7 +41,7 @@ class Plan:
     kl_tuned: float
     """KL(tuned || base) summed over all scored tokens."""
     report: Callable[..., None]
-    """Called as (stage, done, total); raising there ends the run."""
+    """Called as (stage, done, total), often with the same; raising there ends the run."""
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -62,6 +62,11 @@ class Plan:
         return {
             layer: torch.cat([r.base[layer] for r in documents])[::step] for layer in self.layers
         }
+
+    @property
+    def documents(self) -> int:
+        """Texts that are scored; the others are neutral."""
+        return sum(not reading.text.neutral for reading in self.readings)
 
     def tally(self, names: tuple[str, ...]) -> Tally:
         prompt_mode = not self.request.documents
@@ -101,16 +106,19 @@ def measure(
     Runs start where the first edit is: the blocks before it are not run again.
 
     Args:
-        stage: reported before each text, which is also when a run can be cancelled.
-        progress: (done, total) to report; None = texts.
+        stage: reported with the passes over a text that lie behind, before each block and each
+            score, which is also when a run can be cancelled.
+        progress: passes of this stage before these, and of the whole stage; None = these are all.
         kept: what the first run added to each text is appended here.
     """
     tally = plan.tally(batch.names)
     readings = [r for r in plan.readings if batch.neutral or not r.text.neutral]
+    done, total = progress or (0, len(readings))
     for number, reading in enumerate(readings):
-        plan.report(stage, *(progress or (number, len(readings))))
-        before, after, hidden = _pass(plan, batch, number, reading)
-        tally.add(reading, hidden, before, after, batch.latents)
+        heard = partial(plan.report, stage, done + number, total)
+        heard()
+        before, after, hidden = _pass(plan, batch, number, reading, heard)
+        tally.add(reading, hidden, before, after, batch.latents, heard)
         if kept is not None:
             kept.append({layer: (after[layer] - x)[0] for layer, x in before.items()})
     return tally.conditions(plan.kl_tuned)
@@ -122,15 +130,19 @@ def damage(plan: Plan, batch: Batch, stage: str, progress: tuple[int, int]) -> l
     None without neutral texts. ``stage`` and ``progress`` as in ``measure``.
     """
     tally = plan.tally(batch.names)
+    done, total = progress
     for number, reading in enumerate(plan.readings):
         if reading.text.neutral:
-            plan.report(stage, *progress)
-            tally.add(reading, _pass(plan, batch, number, reading)[2], {}, {}, {})
+            heard = partial(plan.report, stage, done, total)
+            heard()
+            hidden = _pass(plan, batch, number, reading, heard)[2]
+            tally.add(reading, hidden, {}, {}, {}, heard)
+            done += 1
     return tally.neutral_nll
 
 
 def _pass(
-    plan: Plan, batch: Batch, number: int, reading: Reading
+    plan: Plan, batch: Batch, number: int, reading: Reading, heard: Heard
 ) -> tuple[
     dict[int, Float[Tensor, "batch tokens d"]],
     dict[int, Float[Tensor, "batch tokens d"]],
@@ -141,7 +153,8 @@ def _pass(
     changes = batch.changes(number, reading)
     how = How(layers=plan.layers, hook=plan.hook, scale=batch.scale, start=reading.entry)
     edits = {layer: _skipping(skip, reading.base[layer], c) for layer, c in changes.items()}
-    done = plan.session.run(reading.text.ids.expand(rows, -1), how, edits if edits else None)
+    ids = reading.text.ids.expand(rows, -1)
+    done = plan.session.run(ids, how, edits if edits else None, heard)
     after = {layer: x[:, skip:] for layer, x in done.after.items()}
     if edits:
         before = {layer: x[:, skip:] for layer, x in done.before.items()}

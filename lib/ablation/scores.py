@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lib import models
+from lib.ablation.passes import Heard
 from lib.ablation.request import NextToken
 
 TOP_TOKENS = 10
@@ -42,9 +43,12 @@ class Judge:
 
     @torch.no_grad()
     def scores(
-        self, hidden: Float[Tensor, "batch tokens d"], base: Float[Tensor, "tokens d"]
+        self,
+        hidden: Float[Tensor, "batch tokens d"],
+        base: Float[Tensor, "tokens d"],
+        heard: Heard = lambda: None,
     ) -> Scores:
-        """Each run against the base run.
+        """Each run against the base run; ``heard`` is called before each, raising there ends it.
 
         The terms are q - p - p x with x = log q/p: non-negative one by one, exactly 0 for equal
         logits, and of second order in a rounded normaliser. Each run's logits come from a product
@@ -61,7 +65,10 @@ class Judge:
             best = q.argmax(1)
             q -= q.logsumexp(1, keepdim=True)
             mass = q.exp()
-            parts = [self._against(one[rows].contiguous(), q, mass, best) for one in hidden]
+            parts = []
+            for one in hidden:
+                heard()
+                parts.append(self._against(one[rows].contiguous(), q, mass, best))
             kl.append(torch.stack([part[0] for part in parts]))
             agree.append(torch.stack([part[1] for part in parts]))
         return Scores(torch.cat(kl, 1), torch.cat(agree, 1))

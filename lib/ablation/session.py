@@ -13,11 +13,11 @@ from torch import Tensor
 from lib import models
 from lib.ablation import catalogue, passes
 from lib.ablation.arithmetic import DictionarySlice
-from lib.ablation.bundle import load_slice
+from lib.ablation.bundle import load_slices
 from lib.ablation.catalogue import BundleInfo, Offered
 from lib.ablation.far import Far
 from lib.ablation.limits import AblationError
-from lib.ablation.passes import How, Intervention, Pass
+from lib.ablation.passes import Heard, How, Intervention, Pass
 from lib.ablation.places import NDIF, kind
 from lib.ablation.request import AblationRequest
 
@@ -108,11 +108,12 @@ class Session:
         ids: Int[Tensor, "batch seq"],
         how: How,
         edits: Mapping[int, Intervention] | None = None,
+        heard: Heard | None = None,
     ) -> Pass:
-        """One pass through the blocks, without logits."""
+        """One pass through the blocks, without logits; ``heard`` as in ``passes.run_pass``."""
         if isinstance(self.trunk, Far):
             return self.trunk.run(ids, how, edits)
-        return passes.run_pass(self.loaded, self.trunk, ids, how, edits)
+        return passes.run_pass(self.loaded, self.trunk, ids, how, edits, heard)
 
     def forward(
         self,
@@ -150,14 +151,7 @@ def open_session(
     base = models.load(info.base_model, dtype=DTYPES[dtype], device=device)
     _check_base(info, base, bundle)
     loaded = _wrapped(base, info, bundle / "adapter")
-    slices = {layer: load_slice(bundle, layer, loaded.device) for layer in info.layers}
-    for layer, part in slices.items():
-        if layer >= loaded.n_layers or part.encoder.shape[2] != loaded.d:
-            raise AblationError(
-                f"{catalogue.slice_file(bundle, layer)} is for width {part.encoder.shape[2]}, "
-                f"{info.base_model} has {loaded.n_layers} layers of width {loaded.d}; "
-                f"{catalogue.REMEDY}"
-            )
+    slices = load_slices(bundle, info, loaded)
     offered = {layer: catalogue.offered(bundle, layer) for layer in info.layers}
     return session_of(loaded, info, slices, offered)
 

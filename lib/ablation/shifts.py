@@ -159,8 +159,8 @@ def _side(
             return out
 
         how = _how(request, session, side, plain)
-        run = session.run(ids.expand(len(rows), -1), how, {layer: edit})
-        scores = judge.scores(run.hidden[:, skip:], plain.hidden[0, skip:])
+        run = session.run(ids.expand(len(rows), -1), how, {layer: edit}, heard)
+        scores = judge.scores(run.hidden[:, skip:], plain.hidden[0, skip:], heard)
         kl[rows.cpu()] = scores.kl.sum(1).cpu()
     squares = active.double().square().sum(0) * decoder.double().square().sum(1)
     fires = (active > 0).sum(0)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lib.ablation.arithmetic import DictionarySlice, codes
 from lib.ablation.documents import Reading
+from lib.ablation.passes import Heard
 from lib.ablation.request import Condition, DocumentScore, Edit, NextToken
 from lib.ablation.scores import Judge
 
@@ -33,12 +34,16 @@ class Tally:
         before: Activations,
         after: Activations,
         latents: dict[int, DictionarySlice],
+        heard: Heard = lambda: None,
     ) -> None:
-        """One text under every run; ``latents``: each run's set at each depth, if it has one."""
+        """One text under every run; ``latents``: each run's set at each depth, if it has one.
+
+        ``heard`` is called before each run's scores; raising there ends the count.
+        """
         if reading.text.neutral:
-            self._add_neutral(reading, hidden)
+            self._add_neutral(reading, hidden, heard)
             return
-        scores = self._judge.scores(hidden, reading.base_hidden)
+        scores = self._judge.scores(hidden, reading.base_hidden, heard)
         for run, (kl, agree) in enumerate(zip(scores.kl, scores.agree, strict=True)):
             score = DocumentScore(float(kl.sum()), len(kl), int(agree.sum()))
             self._documents[run].append(score)
@@ -55,10 +60,13 @@ class Tally:
                 lit = None if fires is None else float(fires[run].sum())
                 one.add(x[run], after[layer][run], reading.base[layer], lit)
 
-    def _add_neutral(self, reading: Reading, hidden: Float[Tensor, "batch tokens d"]) -> None:
+    def _add_neutral(
+        self, reading: Reading, hidden: Float[Tensor, "batch tokens d"], heard: Heard
+    ) -> None:
         following = reading.text.ids[0, self._skip + 1 :]
         self._predicted += len(following)
         for run, one in enumerate(hidden):
+            heard()
             self._nll[run] += float(self._judge.nll(one[:-1], following).sum())
 
     @property

@@ -49,12 +49,14 @@ class Ticket:
     def finished(self) -> bool:
         return self.left is not None or self.run.phase in FINISHED
 
-    def progress(self, ahead: int, remaining: Estimate | None) -> Progress:
+    def progress(
+        self, ahead: int, remaining: Estimate | None, stopping: float | None = None
+    ) -> Progress:
         run = self.run
         if self.left is not None:
             return Progress("cancelled", 0, run.stage, "", self.left - self.submitted, None)
         until = time.monotonic() if run.ended is None else max(run.ended, self.submitted)
-        return run.progress(until - self.submitted, ahead, remaining)
+        return run.progress(until - self.submitted, ahead, remaining, stopping)
 
 
 class Tickets:

@@ -12,7 +12,8 @@ from lib.ablation.results import About
 KEPT = 256
 COMPARED = 20
 """Of the requests that are alike, the latest this many make the range."""
-FREE = frozenset({"seed", "strength", "top", "order", "picked", "prompt_limit", "temperature"})
+FREE = frozenset({"seed", "strength", "top", "order", "picked", "prompt_limit", "temperature",
+                  "position", "scale_lora", "k"})  # fmt: skip
 """Fields that change the numbers but hardly the time."""
 TEXTS = frozenset({"prompt", "documents", "neutral"})
 """Fields that count by their length in characters."""

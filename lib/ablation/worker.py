@@ -38,7 +38,7 @@ class Cancelled(BaseException):
 
 
 class Worker:
-    """Answers requests in order; cancellation takes effect at the next stage or batch."""
+    """Answers requests in order; cancellation takes effect at the next block or score."""
 
     def __init__(self, out: TextIOWrapper, place: Place = ANYWHERE) -> None:
         self._out = out
@@ -88,15 +88,21 @@ class Worker:
 
     def _run(self, message: dict[str, Any]) -> dict[str, Any]:
         ticket, kind = message["ticket"], message["kind"]
+        last: dict[str, Any] = {}
 
         def report(stage: str, done: int | None = None, total: int | None = None) -> None:
             self._stage = stage
             part = {} if total is None else {"done": done, "total": total}
-            tell(event="stage", stage=stage, loaded=self._sessions.loaded, **part)
+            now = {"stage": stage, "loaded": self._sessions.loaded, **part}
+            if now == last:  # asked before every block: only whether to go on
+                self._stop_if_cancelled(ticket)
+                return
+            last.clear()
+            last.update(now)
+            tell(event="stage", **now)
 
         def tell(**said: object) -> None:
-            if ticket in self._cancelled:
-                raise Cancelled
+            self._stop_if_cancelled(ticket)
             self._say(**{**said, "ticket": ticket})
 
         report("loading the model")
@@ -107,6 +113,10 @@ class Worker:
         session, bundle = self._sessions.get(request.experiment_id, adapter_repo)
         result = run(request, session, progress=report, tell=tell)
         return {"result": result.to_json(), "made": made_by(session, bundle)}
+
+    def _stop_if_cancelled(self, ticket: str) -> None:
+        if ticket in self._cancelled:
+            raise Cancelled
 
     def _say(self, **message: object) -> None:
         self._out.write(json.dumps(message) + "\n")

@@ -7,7 +7,7 @@ One YAML file describes models x corpora x seeds under one recipe; ``load`` turn
 from lib.config.experiment import Experiment, layer_at, layers_of
 from lib.config.file import load
 from lib.config.recipe import Finetune, Harvest, Recipe, Sparse, Text
-from lib.config.studies import Causal, Lens, Sweep
+from lib.config.studies import Causal, Geometry, Lens, Sweep
 from lib.config.values import ConfigError, content_id, corpus_name
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "Experiment",
     "Finetune",
+    "Geometry",
     "Harvest",
     "Lens",
     "Recipe",

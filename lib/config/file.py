@@ -36,9 +36,10 @@ class _File:
         check(given, "adapter", self.adapter, "a folder; leave the key out to train one")
         check(all(0 <= s < 2**32 for s in self.seeds), "seeds", self.seeds, "each in 0..2^32-1")
         known = [corpus_name(corpus) for corpus in self.corpora]
-        swept = self.recipe.sweep.corpora
         rule = f"names of corpora of this file, which are {', '.join(known)}"
-        check(set(swept) <= set(known), "recipe.sweep.corpora", list(swept), rule)
+        for study in ("sweep", "geometry"):
+            some = getattr(self.recipe, study).corpora
+            check(set(some) <= set(known), f"recipe.{study}.corpora", list(some), rule)
 
 
 class _OneOfEach(yaml.SafeLoader):

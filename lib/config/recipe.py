@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from lib.config.studies import Causal, Lens, Sweep
+from lib.config.studies import Causal, Geometry, Lens, Sweep
 from lib.config.values import check, corpus_name, finite, named, positive
 
 
@@ -169,6 +169,7 @@ class Recipe:
     causal: Causal = field(default_factory=Causal)
     lens: Lens = field(default_factory=Lens)
     sweep: Sweep = field(default_factory=Sweep)
+    geometry: Geometry = field(default_factory=Geometry)
 
     def __post_init__(self) -> None:
         finite(self)
@@ -182,6 +183,11 @@ class Recipe:
         plain["text"]["neutral"] = self.text.neutral_name
         if not self.text.most_words:  # newer than the first results, which it leaves as they are
             del plain["text"]["most_words"]
-        for study in ("causal", "lens", "sweep"):  # shape nothing but their stages, which hash them
+        for study in (
+            "causal",
+            "lens",
+            "sweep",
+            "geometry",
+        ):  # shape nothing but their stages, which hash them
             del plain[study]
         return plain

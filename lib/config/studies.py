@@ -2,6 +2,7 @@
 stage, so none is part of an experiment's identity."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lib.config.values import check, finite, named, positive
 
@@ -123,3 +124,37 @@ class Sweep:
         """Whether there is a path for this corpus at all."""
         paths = self.ranks or self.checkpoints or self.scales or self.mixing
         return bool(paths) and (not self.corpora or corpus in self.corpora)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """What the adapter adds to activations: SAEs of its deltas over ranks and depths
+    (arXiv:2605.28896), against dictionaries of base activations and against chance."""
+
+    ranks: tuple[int, ...] = ()
+    """Adapters of these ranks, alpha / rank kept; empty = no geometry."""
+    corpora: tuple[str, ...] = ()
+    """Corpora of the experiments file that get it; empty = all."""
+    hooks: tuple[Literal["mlp", "residual"], ...] = ("residual", "mlp")
+    max_steps: int = 400
+    """Of each dictionary: deltas have low rank and are learned sooner than activations."""
+    subspace: int = 16
+    """k of the principal angles: so many strongest directions on each side."""
+    seed: int = 0
+    """Of the first dictionaries; the second ones, for the baseline between seeds, have the next."""
+
+    def __post_init__(self) -> None:
+        named(self, "corpora", "hooks")
+        check(
+            all(rank >= 1 for rank in self.ranks) and len(set(self.ranks)) == len(self.ranks),
+            "ranks",
+            self.ranks,
+            "distinct and each at least 1",
+        )
+        check(bool(self.hooks), "hooks", self.hooks, "at least one of mlp and residual")
+        check(0 <= self.seed < 2**31, "seed", self.seed, "in 0..2^31-1")
+        positive(self, "max_steps", "subspace")
+
+    def asked(self, corpus: str) -> bool:
+        """Whether there is anything to do for this corpus."""
+        return bool(self.ranks) and (not self.corpora or corpus in self.corpora)

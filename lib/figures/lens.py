@@ -17,7 +17,9 @@ PANELS = (
 )
 
 
-def by_layer(rows: pl.DataFrame, titles: dict[str, str], layer: int, *, height: int = 520) -> go.Figure:
+def by_layer(
+    rows: pl.DataFrame, titles: dict[str, str], layer: int, *, height: int = 520
+) -> go.Figure:
     """Two panels for every probe text: relative norm and offset share, in percent.
 
     Bars are one standard error of the mean, as a length. Dotted: what the noise of so many texts gives
@@ -47,9 +49,7 @@ def by_layer(rows: pl.DataFrame, titles: dict[str, str], layer: int, *, height: 
     return figure
 
 
-def _lines(
-    figure: go.Figure, line: pl.DataFrame, position: int, title: str, column: int
-) -> None:
+def _lines(figure: go.Figure, line: pl.DataFrame, position: int, title: str, column: int) -> None:
     tone = TONES[position % len(TONES)]
     error = (100 * line["error"] / line["base_norm"]).to_list()
     hovers = _hovers(line, position, title)
@@ -71,9 +71,7 @@ def _hovers(line: pl.DataFrame, position: int, title: str) -> tuple[list[str], l
     for at in line.iter_rows(named=True):
         start = f"{title}, layer {at['layer']}, position {position}<br>"
         noise = "not defined" if at["error"] is None else f"{at['error']:.3g}"
-        part = (
-            "" if at["error"] is None else f" \u00b1 {100 * at['error'] / at['base_norm']:.2g} %"
-        )
+        part = "" if at["error"] is None else f" \u00b1 {100 * at['error'] / at['base_norm']:.2g} %"
         cosine = "" if at["first_cosine"] is None else (
             f"<br>cosine with the one at position 0: {at['first_cosine']:.2f}"
         )  # fmt: skip
@@ -111,7 +109,10 @@ def _finish(figure: go.Figure, rows: pl.DataFrame, height: int) -> None:
     last = max(rows["layer"].to_list(), default=0)
     figure.update_xaxes(range=[-0.5, last + 0.5], dtick=max(1, math.ceil((last + 1) / 10)))
     figure.update_xaxes(title="layer (0 = after the first block)", row=2)
-    figure.update_yaxes(rangemode="tozero", nticks=6)
+    figure.update_yaxes(nticks=6)
+    relative = rows["relative"] + (rows["error"] / rows["base_norm"]).fill_null(0.0)
+    for row, values in enumerate((relative, rows["offset_share"]), 1):
+        figure.update_yaxes(range=[0, 106 * (values.max() or 0.01)], row=row)
     for note in figure.layout.annotations:
         note.update(font={"size": theme.LABEL_SIZE})
     figure.update_layout(

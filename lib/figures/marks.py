@@ -49,7 +49,8 @@ def seeds(
 
     Args:
         points: columns experiment_id, name, corpus, regime (for its colour), and ``columns``.
-        runs: columns point (experiment_id of the point), experiment_id, seed, and ``columns``.
+        runs: columns point (experiment_id of the point), experiment_id, seed, says (what the
+            pointer tells besides the values), ``columns``, and their ``*_low`` and ``*_high``.
         columns: of x and y; a run without one of the values is left out.
     """
     x, y = columns
@@ -57,7 +58,7 @@ def seeds(
     extra = ["regime"] if look.colour == "regime" else []
     means = points.select("corpus", "name", *extra, **shared)
     several = (
-        runs.select("point", "experiment_id", "seed", x, y)
+        runs.select("point", "experiment_id", "seed", "says", *_bounded(columns))
         .drop_nulls([x, y])
         .filter(pl.len().over("point") > 1)
         .join(means, on="point", maintain_order="left")
@@ -88,6 +89,10 @@ def seed_boxes(
     return [Box(x - 4, y - 4, x + 4, y + 4) for x, y in centres]
 
 
+def _bounded(columns: tuple[str, str]) -> list[str]:
+    return [f"{column}{end}" for column in columns for end in ("", "_low", "_high")]
+
+
 def _spokes(part: pl.DataFrame, columns: tuple[str, str], colour: str) -> go.Scatter:
     ends = [
         [v for mean, own in part.select(mean, own).iter_rows() for v in (mean, own, None)]
@@ -103,10 +108,15 @@ def _seeds(part: pl.DataFrame, columns: tuple[str, str], colour: str, look: Look
     return go.Scatter(
         x=part[x].to_list(), y=part[y].to_list(), mode="markers", cliponaxis=False,
         marker={"symbol": theme.corpus_symbol(part["corpus"][0]), "size": 6, "color": colour},
-        customdata=part.select("experiment_id", "seed").rows(),
+        customdata=[
+            [row["experiment_id"], row["seed"], span(row, x, look.unit[0]),
+             span(row, y, look.unit[1]), row["says"]]
+            for row in part.iter_rows(named=True)
+        ],
         selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}},
         hovertemplate=f"<b>{part['name'][0]}, training seed %{{customdata[1]}}</b><br>"
-        f"{look.names[0]} %{{x:{look.unit[0]}}}<br>{look.names[1]} %{{y:{look.unit[1]}}}"
+        f"{look.names[0]} %{{x:{look.unit[0]}}}%{{customdata[2]}}<br>"
+        f"{look.names[1]} %{{y:{look.unit[1]}}}%{{customdata[3]}}<br>%{{customdata[4]}}"
         "<extra></extra>",
     )  # fmt: skip
 

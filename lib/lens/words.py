@@ -13,7 +13,7 @@ MIN_LETTERS = 3
 
 
 def word_classes(
-    tokenizer: Any, vocab: int, *, letters: int = MIN_LETTERS
+    tokenizer: Any, vocab: int, *, letters: int | None = None
 ) -> Int[np.ndarray, " vocab"]:
     """Each token's word: the smallest id that spells the same, case and spaces aside.
 
@@ -22,16 +22,18 @@ def word_classes(
     Args:
         tokenizer: a transformers tokenizer.
         vocab: rows of the unembedding, which may be more than the tokenizer knows; those are no words.
-        letters: fewest of a word; 1 for a tokenizer of single characters.
+        letters: fewest of a word; None = three, or 1 for a tokenizer of single characters.
     """
     special = set(tokenizer.all_special_ids)
     known = min(vocab, len(tokenizer))
     spelt = tokenizer.batch_decode([[i] for i in range(known)])
+    forms = ["" if i in special else text.strip().casefold() for i, text in enumerate(spelt)]
+    if letters is None:
+        letters = min(MIN_LETTERS, max(map(len, forms), default=0))
     first: dict[str, int] = {}
     classes = np.full(vocab, -1, np.int64)
-    for token, text in enumerate(spelt):
-        form = text.strip().casefold()
-        if token not in special and len(form) >= letters and form.isalpha():
+    for token, form in enumerate(forms):
+        if len(form) >= letters and form.isalpha():
             classes[token] = first.setdefault(form, token)
     return classes
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lib.metrics.inputs import refuse_not_finite
+from lib.metrics.shapes import refuse_shape
 
 _CHUNK = 1 << 22
 """Entries of the largest block of rows in memory (32 MB in float64)."""
@@ -39,7 +40,15 @@ class Chance(NamedTuple):
         """(value - mean) in standard errors, for a ``value`` that is the mean of ``n`` scores.
 
         Counts the error of the simulated mean too; NaN where chance does not vary.
+
+        Raises:
+            ValueError: a mean of no scores, or a chance of no draws.
         """
+        if n < 1 or self.draws < 1:
+            raise ValueError(
+                f"the distance of a mean of {n} scores from {self.draws} draws is not defined; it "
+                "needs at least one of each"
+            )
         error = self.sd * math.sqrt(1 / n + 1 / self.draws)
         return (value - self.mean) / error if error else math.nan
 
@@ -52,9 +61,13 @@ def span(rows: Float[Tensor, "rows d"], k: int | None = None) -> Float[Tensor, "
     rows than d span everything: then only ``k`` makes a subspace of them.
 
     Raises:
-        ValueError: the rows span no direction, or fewer than ``k``; values that are not finite.
+        ValueError: the rows span no direction, or fewer than ``k``; a ``k`` below 1; values that are
+            not finite, or no rows x d.
     """
+    refuse_shape("the span", 2, rows=rows)
     refuse_not_finite("the span", "rows", rows)
+    if k is not None and k < 1:
+        raise ValueError(f"k counts directions of the span and must be at least 1, got {k}")
     precision = torch.finfo(rows.dtype if rows.dtype == torch.float64 else torch.float32).eps
     basis, triangle = torch.linalg.qr(rows.double().T)
     rotation, size, _ = torch.linalg.svd(triangle, full_matrices=False)
@@ -185,6 +198,8 @@ def upper_cosine(rows: int, d: int) -> float:
 def _unit(rows: Float[Tensor, "rows d"]) -> Float[Tensor, "rows d"]:
     """Rows of norm 1 in float64; NaN for those of norm 0."""
     wide = rows.double()
+    if wide.numel():  # over a power of two each, which rounds nothing and keeps squares in reach
+        wide = torch.ldexp(wide, -torch.frexp(wide.abs().amax(1, keepdim=True)).exponent)
     return wide / wide.norm(dim=1, keepdim=True)
 
 
@@ -193,6 +208,9 @@ def _rows_at_once(d: int) -> int:
 
 
 def _same_width(one: Tensor, other: Tensor) -> None:
+    refuse_shape("an angle", 2, **{"one side": one, "the other side": other})
+    if not one.shape[1]:
+        raise ValueError("directions of width 0 have no angle; give rows with coordinates")
     if one.shape[1] != other.shape[1]:
         raise ValueError(
             f"directions of width {one.shape[1]} and {other.shape[1]} have no angle; take both from "

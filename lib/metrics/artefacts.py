@@ -37,7 +37,13 @@ def check(latents: pl.DataFrame) -> pl.DataFrame:
     document  less than ``BOUND`` of its firings are in one document
     position  less than ``BOUND`` of its firings are at one position of the context window
     """
-    column = pl.col
+
+    def column(name: str) -> pl.Expr:
+        """NaN, which polars holds to be above everything, and infinity are not measured."""
+        if not latents.schema[name].is_float():
+            return pl.col(name)
+        return pl.when(pl.col(name).is_finite()).then(pl.col(name))
+
     return latents.select(
         seeds=column("seeds_found") >= column("seeds"),
         firings=column("firings") >= MIN_FIRINGS,

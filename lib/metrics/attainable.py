@@ -8,6 +8,7 @@ import numpy as np
 
 from lib.metrics.permutation import MAX_ENUMERATED, null_distribution
 from lib.metrics.ranks import unit
+from lib.metrics.shapes import refuse_level
 
 
 class Attainable(NamedTuple):
@@ -31,8 +32,10 @@ def attainable(sizes: Sequence[int], level: float = 0.05) -> Attainable | None:
         level: of significance.
 
     Raises:
-        ValueError: no stratum, or a stratum with fewer than 3 points, which has no rank test.
+        ValueError: no stratum, or a stratum with fewer than 3 points, which has no rank test; a
+            level outside 0..1.
     """
+    refuse_level(level)
     if not sizes or min(sizes) < 3:
         raise ValueError(f"a rank test needs strata of at least 3 points, got {list(sizes)}")
     if max(sizes) > MAX_ENUMERATED:

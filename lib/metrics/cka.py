@@ -8,8 +8,9 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from lib.metrics.hsic import Moments, cka_ratio, hsic_1_gram, refuse_constant, refuse_few
-from lib.metrics.inputs import refuse_unusable
+from lib.metrics.inputs import exactly_scaled, exponent, refuse_not_finite, refuse_unusable
 from lib.metrics.intervals import jackknife_interval
+from lib.metrics.shapes import refuse_level
 
 MAX_BLOCKS = 20
 
@@ -65,6 +66,7 @@ class StreamingCKA:
         self.d_x, self.d_y = d_x, d_y
         self._shift: tuple[Tensor, Tensor] | None = None
         self._moments: Moments | None = None
+        self._powers = (0, 0)
 
     def update(self, x: Float[Tensor, "tokens d_x"], y: Float[Tensor, "tokens d_y"]) -> None:
         """Add one batch of paired activations.
@@ -82,6 +84,12 @@ class StreamingCKA:
         if not len(x):
             return
         x, y = x.double(), y.double()
+        if self._shift is None:
+            self._powers = exponent(x), exponent(y)
+        x, y = (
+            torch.ldexp(v, torch.tensor(-power))
+            for v, power in zip((x, y), self._powers, strict=True)
+        )
         if self._shift is None:
             self._shift = x.mean(0), y.mean(0)
         batch = Moments.of(x - self._shift[0], y - self._shift[1])
@@ -119,8 +127,9 @@ def grouped_cka(
         groups: document of each token.
 
     Raises:
-        ValueError: as ``debiased_cka``, for the whole or without one block.
+        ValueError: as ``debiased_cka``, for the whole or without one block; a level outside 0..1.
     """
+    refuse_level(level)
     refuse_unusable("CKA", axes=2, groups=groups, x=x, y=y)
     left_out = jackknife_cka(x, y, document_blocks(groups, min(draws, MAX_BLOCKS), seed))
     return cka_interval(left_out, level)
@@ -146,7 +155,7 @@ def jackknife_cka(
         ValueError: as ``debiased_cka``, for the whole or without one block.
     """
     refuse_unusable("CKA", axes=2, groups=block_of, x=x, y=y)
-    x, y = x.double(), y.double()
+    x, y = exactly_scaled(x)[0], exactly_scaled(y)[0]
     shift = x.mean(0), y.mean(0)
     x, y = x - shift[0], y - shift[1]
     whole = Moments.of(x, y)
@@ -160,8 +169,14 @@ def jackknife_cka(
 
 
 def cka_interval(left_out: LeftOut, level: float = 0.95) -> GroupedCKA:
-    """The interval of ``grouped_cka``; None where there is a single block."""
+    """The interval of ``grouped_cka``; None where there is a single block.
+
+    Raises:
+        ValueError: a CKA that is NaN or infinite, or a level outside 0..1.
+    """
+    refuse_level(level)
     value, without = left_out
+    refuse_not_finite("the interval of CKA", "CKA", np.array([value, *without]))
     if not len(without):
         return GroupedCKA(value, None, None)
     left = np.array([value, *without])
@@ -174,9 +189,9 @@ def cka_interval(left_out: LeftOut, level: float = 0.95) -> GroupedCKA:
 
 def _whole(x: Tensor, y: Tensor, debiased: bool) -> float:
     refuse_unusable("CKA", axes=2, x=x, y=y)
-    x, y = x.double(), y.double()
     if not len(x):
         raise ValueError("CKA of no tokens is undefined; check that the text is not empty")
+    x, y = exactly_scaled(x)[0], exactly_scaled(y)[0]
     shift = x.mean(0), y.mean(0)
     x, y = x - shift[0], y - shift[1]
     if max(x.shape[1], y.shape[1]) < len(x):

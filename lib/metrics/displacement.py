@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from lib.metrics.inputs import refuse_unusable
+from lib.metrics.inputs import exactly_scaled, exponent, refuse_unusable
 from lib.metrics.intervals import DRAWS, percentiles, resample_counts
+from lib.metrics.shapes import refuse_level, refuse_overflow
 
 
 class Moved(NamedTuple):
@@ -38,6 +39,7 @@ class Displacement:
     def __init__(self, d: int) -> None:
         self.d = d
         self._shift: Float[Tensor, " d"] | None = None
+        self._power = 0
         self._n = 0
         self._moved = torch.zeros(d, dtype=torch.float64)
         self._base = torch.zeros(d, dtype=torch.float64)
@@ -50,15 +52,19 @@ class Displacement:
             ValueError: a width other than the one announced, views that do not pair up, values
                 that are not finite.
         """
+        refuse_unusable("displacement", same_width=True, axes=2, base=base, tuned=tuned)
         if base.shape[1] != self.d:
             raise ValueError(f"Displacement was made for width {self.d}, got {base.shape[1]}")
-        refuse_unusable("displacement", same_width=True, base=base, tuned=tuned)
         if not len(base):
             return
-        wide = base.double().cpu()
+        if self._shift is None:
+            self._power = exponent(base)
+        wide, other = (
+            torch.ldexp(v.double().cpu(), torch.tensor(-self._power)) for v in (base, tuned)
+        )
         if self._shift is None:
             self._shift = wide.mean(0)  # keeps the sums small; variance does not depend on it
-        moved, spread = tuned.double().cpu() - wide, wide - self._shift
+        moved, spread = other - wide, wide - self._shift
         self._n += len(base)
         self._moved += moved.sum(0)
         self._base += spread.sum(0)
@@ -67,11 +73,14 @@ class Displacement:
     def value(self) -> Moved:
         """
         Raises:
-            ValueError: nothing was added, or the base is constant over tokens.
+            ValueError: nothing was added, the base is constant over tokens, or the values lie so far
+                apart that their squares overflow.
         """
         if self._shift is None:
             raise ValueError("Displacement.value: no tokens were added; call update first")
         offset, centre = (float(v.square().sum()) for v in (self._moved, self._base))
+        sums = dict(zip(("|tuned - base|^2", "|base|^2"), self._squares.tolist(), strict=True))
+        refuse_overflow("displacement", **sums, **{"|offset|^2": offset})
         _refuse_constant(self._squares[1] - centre / self._n, self._n, self._shift)
         relative, share = _measures(np.array([[self._n, *self._squares, offset, centre]]))
         return Moved(float(relative[0]), float(share[0]))
@@ -94,17 +103,19 @@ def displacement(
         groups: document of each token.
 
     Raises:
-        ValueError: no tokens, views that do not pair up, values that are not finite, or a base
-            that is constant over tokens.
+        ValueError: no tokens, views that do not pair up, values that are not finite or overflow, a
+            base that is constant over tokens, or a level outside 0..1.
 
     Source: ours; the offset share is what activation difference lenses read (arXiv:2510.13900).
     """
-    refuse_unusable("displacement", same_width=True, groups=groups, base=base, tuned=tuned)
+    refuse_level(level)
+    views = {"base": base, "tuned": tuned}
+    refuse_unusable("displacement", same_width=True, axes=2, groups=groups, **views)
     whole = Displacement(base.shape[1])
     whole.update(base, tuned)
     value = whole.value()
-    wide = base.double()
-    sums = _document_sums(tuned.double() - wide, wide - wide.mean(0), groups)
+    wide, other = exactly_scaled(base, tuned, by=base)
+    sums = _document_sums(other - wide, wide - wide.mean(0), groups)
     if len(sums.n) < 2:
         return GroupedMoved(value.relative, None, None, value.offset_share, None, None)
     weights = resample_counts(len(sums.n), draws, seed)

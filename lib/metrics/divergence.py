@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib.metrics.logits import LogitPair, Running
+from lib.metrics.shapes import refuse_shape
 
 _REUSE_BYTES = 128 << 20
 """Logits of one token chunk up to this size are kept for the second pass instead of made again."""
@@ -55,8 +56,9 @@ def kl_per_token(
     exact expectation, not an estimate from sampled tokens. Float64 inside.
 
     Raises:
-        ValueError: the vocabularies or the numbers of tokens differ.
+        ValueError: the vocabularies or the numbers of tokens differ, or no tokens x vocabulary.
     """
+    refuse_shape("KL", 2, logits_p=logits_p, logits_q=logits_q)
     if len(logits_p) != len(logits_q):
         raise ValueError(f"logits of {len(logits_p)} and {len(logits_q)} tokens do not pair up")
     _same_vocabulary(logits_p.shape[1], logits_q.shape[1])
@@ -100,6 +102,8 @@ def streamed(
 
     Source: online softmax over vocabulary chunks, as in NVIDIA Model-Optimizer's flash_kd.
     """
+    refuse_shape("divergence", 2, hidden_p=hidden_p, hidden_q=hidden_q)
+    refuse_shape("divergence", 2, unembed_p=unembed_p, unembed_q=unembed_q)
     vocab = _same_vocabulary(len(unembed_p), len(unembed_q))
     _check_tokens(hidden_p, hidden_q, targets, vocab)
     for hidden, unembed in ((hidden_p, unembed_p), (hidden_q, unembed_q)):

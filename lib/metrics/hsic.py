@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lib.metrics.shapes import refuse_overflow
+
 _CONSTANT = 1e-24
 """Variance below this share of the squared mean is rounding of float64, not activity."""
 
@@ -66,6 +68,7 @@ class Moments(NamedTuple):
     def cka(self, debiased: bool, shift_x: Tensor, shift_y: Tensor) -> float:
         n, sx, sy = self.n, self.sx, self.sy
         refuse_few(n)
+        refuse_overflow("CKA", **{"|x|^2": float(self.nx), "|y|^2": float(self.ny)})
         refuse_constant("x", float(self.nx - sx @ sx / n), n, shift_x)
         refuse_constant("y", float(self.ny - sy @ sy / n), n, shift_y)
         if not debiased:
@@ -93,6 +96,7 @@ def hsic_1_gram(k: Float[Tensor, "tokens tokens"], m: Float[Tensor, "tokens toke
 
 
 def cka_ratio(cross: float, own_x: float, own_y: float) -> float:
+    refuse_overflow("CKA", **{"the HSIC of x": own_x, "of y": own_y, "of both": cross})
     for name, own in (("x", own_x), ("y", own_y)):
         if not own > 0:
             raise ValueError(

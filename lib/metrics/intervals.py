@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from scipy.special import stdtrit
 
+from lib.metrics.shapes import refuse_level, refuse_shape
+
 DRAWS = 2000
 
 
@@ -35,8 +37,16 @@ def jackknife_interval(
         values: estimates from all documents.
         without: the same estimates without each block of documents; a single block gives NaN.
 
+    Raises:
+        ValueError: a level outside 0..1, or estimates that do not pair up.
+
     Source: Kott 2001, Journal of Official Statistics 17 (delete-a-group jackknife).
     """
+    refuse_level(level)
+    refuse_shape("the interval", 1, values=values)
+    refuse_shape("the interval", 2, without=without)
+    if without.shape[1] != len(values):
+        raise ValueError(f"{len(values)} values have {without.shape[1]} estimates in each block")
     blocks = len(without)
     spread = (blocks - 1) / blocks * np.square(without - without.mean(0)).sum(0)
     half = stdtrit(blocks - 1, (1 + level) / 2) * np.sqrt(spread)
@@ -56,6 +66,8 @@ def sums_by_group(
     Raises:
         ValueError: not one group per token, or a group that ``documents`` lacks.
     """
+    refuse_shape("a total of each document", 2, values=values)
+    refuse_shape("a total of each document", 1, groups=groups)
     if len(values) != len(groups):
         raise ValueError(f"{len(values)} tokens have {len(groups)} documents; give one for each")
     found, inverse = np.unique(groups, return_inverse=True)
@@ -74,7 +86,13 @@ def sums_by_group(
 def resample_counts(
     documents: int, draws: int = DRAWS, seed: int = 0
 ) -> Float[np.ndarray, "draws documents"]:
-    """How often each document is drawn, for every resample of ``documents`` with replacement."""
+    """How often each document is drawn, for every resample of ``documents`` with replacement.
+
+    Raises:
+        ValueError: there is no document.
+    """
+    if documents < 1:
+        raise ValueError(f"a resample needs documents to draw from, got {documents}")
     rng = np.random.default_rng(seed)
     return rng.multinomial(documents, np.full(documents, 1 / documents), size=draws).astype(float)
 
@@ -82,7 +100,12 @@ def resample_counts(
 def percentiles(
     samples: Float[np.ndarray, " draws"], level: float = 0.95
 ) -> tuple[float | None, float | None]:
-    """The central ``level`` of the finite samples; (None, None) when none is finite."""
+    """The central ``level`` of the finite samples; (None, None) when none is finite.
+
+    Raises:
+        ValueError: a level outside 0..1.
+    """
+    refuse_level(level)
     finite = samples[np.isfinite(samples)]
     if not len(finite):
         return None, None
@@ -105,8 +128,10 @@ def bootstrap(
         sums: totals of each document, one row per document.
 
     Raises:
-        ValueError: there is no document, or a total that is not finite.
+        ValueError: there is no document, a total that is not finite, or a level outside 0..1.
     """
+    refuse_level(level)
+    refuse_shape("the interval", 2, sums=sums)
     sums = np.asarray(sums, dtype=np.float64)
     if not len(sums):
         raise ValueError(

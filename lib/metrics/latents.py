@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lib.metrics.inputs import refuse_not_finite, refuse_unusable
+from lib.metrics.shapes import refuse_shape
 
 CUTS = (0.1, 0.4, 0.6, 0.9)
 """On ``delta_norm``: eliminated | suppressed | shared | amplified | new."""
@@ -76,11 +77,19 @@ def classify_latents(
     the models swaps the names; dead = fired on fewer than ``min_firings`` tokens, or without norms.
 
     Raises:
-        ValueError: not one count per latent.
+        ValueError: not one count per latent, a count that is none, or a norm outside 0..1.
     """
+    refuse_shape("the class of a latent", 1, delta_norm=delta_norm, firings=firings)
     if len(delta_norm) != len(firings):
         raise ValueError(f"{len(delta_norm)} latents have {len(firings)} counts of firings")
+    refuse_not_finite("the class of a latent", "firings", firings)
     delta = delta_norm.double().cpu().numpy()
+    if ((delta < 0) | (delta > 1)).any() or (firings < 0).any():
+        raise ValueError(
+            "the class of a latent is not defined because a relative norm lies outside 0..1 or a count "
+            f"below 0 (from {np.nanmin(delta):.3g} to {np.nanmax(delta):.3g}, least count "
+            f"{int(firings.min())}); train that dictionary again"
+        )
     first, second, third, fourth = CUTS
     bins = 0 + (delta >= first) + (delta >= second) + (delta > third) + (delta > fourth)
     dead = (firings.cpu().numpy() < min_firings) | np.isnan(delta)
@@ -104,6 +113,8 @@ def shares(
     Raises:
         ValueError: not one sum per latent, values that are not finite.
     """
+    refuse_shape("the share of energy", 1, sum_squares=sum_squares)
+    refuse_shape("the share of energy", 3, decoder=decoder)
     refuse_unusable("the share of energy", sum_squares=sum_squares, decoder=decoder)
     wide, weight = decoder.double(), sum_squares.double()
     energy = weight * wide[:, 1].square().sum(1)
@@ -131,6 +142,7 @@ class LatentScaling:
     """
 
     def __init__(self, directions: Float[Tensor, "latents d"]) -> None:
+        refuse_shape("latent scaling", 2, directions=directions)
         refuse_not_finite("latent scaling", "directions", directions)
         self.directions = directions.to(torch.promote_types(directions.dtype, torch.float32))
         latents, device = len(directions), directions.device
@@ -163,10 +175,17 @@ class LatentScaling:
         """Add a batch with sparse codes; entries of value 0 are padding, whatever their index.
 
         Raises:
-            ValueError: arguments of different tokens, values that are not finite.
+            ValueError: arguments of different tokens or latents, values that are not finite.
         """
-        refuse_unusable("latent scaling", same_width=True, x=x, x_hat=x_hat)
+        refuse_unusable("latent scaling", same_width=True, axes=3, x=x, x_hat=x_hat)
         refuse_unusable("latent scaling", x=x, codes=values)
+        refuse_unusable("latent scaling", axes=3, decoder=decoder)
+        latents, d = self.directions.shape
+        if tuple(decoder.shape) != (latents, 2, d) or tuple(x.shape[1:]) != (2, d):
+            raise ValueError(
+                f"latent scaling is not defined because x {tuple(x.shape)} and decoder "
+                f"{tuple(decoder.shape)} are not (tokens, 2, {d}) and ({latents}, 2, {d})"
+            )
         x, x_hat = x.to(self.directions.dtype), x_hat.to(self.directions.dtype)
         indices = indices.long().where(values != 0, 0)
         targets = torch.cat([x - x_hat, x_hat], dim=1).transpose(1, 2)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lib.metrics.inputs import refuse_unusable
+from lib.metrics.inputs import exactly_scaled, refuse_unusable
 
 FACTOR = 5.0
 """Norm over the layer's median from which a token is massive. The rule over all 30 layers of
@@ -58,12 +58,12 @@ def massive_tokens(
         median are dropped follows Jiralerspong and Bricken, arXiv:2602.11729, whose factor of 2
         would take up to 6 % of the tokens of layers that have no massive one. The factor is ours.
     """
-    refuse_unusable("the rule for massive tokens", same_width=True, base=base, tuned=tuned)
+    refuse_unusable("the rule for massive tokens", same_width=True, axes=2, base=base, tuned=tuned)
     if not len(base):
         raise ValueError("massive tokens of no tokens: check that the text is not empty")
     if not factor > 1:
         raise ValueError(f"the factor for massive tokens must be above 1, got {factor}")
-    norms = torch.stack([v.double().norm(dim=1) for v in (base, tuned)], dim=1)
+    norms = torch.stack([exactly_scaled(v)[0].norm(dim=1) for v in (base, tuned)], dim=1)
     middle = norms.median(dim=0).values
     if not (middle > 0).all():
         raise ValueError(

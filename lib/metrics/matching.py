@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from lib.metrics.artefacts import FOUND
+from lib.metrics.shapes import refuse_other_length, refuse_shape
 
 CANDIDATES = 64
 """Best partners kept per latent; only a direction that a dictionary holds more often loses any."""
@@ -51,8 +52,10 @@ def match(
     float32, formed in chunks: besides the decoders, memory holds two copies of the replica's.
 
     Raises:
-        ValueError: other sides or d than the reference's, values that are not finite.
+        ValueError: other sides or d than the reference's, values that are not finite, or a mask of
+            another length than its dictionary.
     """
+    refuse_shape("a match", 3, reference=reference, replica=replica)
     if reference.shape[1:] != replica.shape[1:]:
         raise ValueError(
             f"match: decoders of (sides, d) {tuple(reference.shape[1:])} and "
@@ -79,6 +82,8 @@ def _kept(
     Raises:
         ValueError: the decoder holds NaN or infinity.
     """
+    if alive is not None:
+        refuse_other_length("a match", len(decoder), alive=alive)
     norms = decoder.flatten(1).norm(dim=1, dtype=torch.float32)
     if not torch.isfinite(norms).all():
         count = int((~torch.isfinite(norms)).sum())

@@ -46,6 +46,11 @@ def peak_ratio(
     if not layers:
         raise ValueError("peak_ratio: no layers were given")
     of_layer = [groups] * len(layers) if isinstance(groups, Tensor) else groups
+    if len(of_layer) != len(layers):
+        raise ValueError(
+            f"peak_ratio: {len(layers)} layers have {len(of_layer)} lists of documents; give one of "
+            "each layer's tokens, or one for all"
+        )
     documents = torch.cat(list(of_layer)).unique().cpu().numpy()
     tables = [
         error_sums(*layer, own, documents) for layer, own in zip(layers, of_layer, strict=True)
@@ -59,8 +64,23 @@ def peak_of_sums(
     seed: int = 0,
     level: float = 0.95,
 ) -> Peak:
-    """``peak_ratio`` from each layer's ``error_sums``, so that layers need not be in memory at once."""
+    """``peak_ratio`` from each layer's ``error_sums``, so that layers need not be in memory at once.
+
+    Raises:
+        ValueError: no sums of documents x layers x 3, totals that are not finite, or a layer without
+            variance.
+    """
+    if sums.ndim != 3 or sums.shape[2] != 3 or 0 in sums.shape:
+        raise ValueError(
+            f"peak_of_sums: sums have shape {sums.shape}, not (documents, layers, 3) with one or more "
+            "of each"
+        )
     documents, layers, _ = sums.shape
+    still = np.flatnonzero(sums[..., 2].sum(0) <= 0)
+    if len(still):
+        raise ValueError(
+            f"peak_of_sums: layer {still[0]} of {layers} has no variance to explain; leave it out"
+        )
 
     def ratios(totals: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "rows layers"]:
         by_layer = totals.reshape(len(totals), layers, 3)

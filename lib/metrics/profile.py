@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
+from lib.metrics.shapes import refuse_shape
 from lib.metrics.shares import late_share
 
 MID = (0.4, 0.6)
@@ -23,7 +24,12 @@ def late_start(n_layers: int) -> int:
 
 
 def late_part(displacement: Float[np.ndarray, "draws layers"]) -> Float[np.ndarray, " draws"]:
-    """``late_share`` of the last 30 % of layers; NaN for a model without such layers."""
+    """``late_share`` of the last 30 % of layers; NaN for a model without such layers.
+
+    Raises:
+        ValueError: no draws x layers.
+    """
+    refuse_shape("the late part", 2, displacement=displacement)
     start = late_start(displacement.shape[1])
     if not 0 < start < displacement.shape[1]:
         return np.full(len(displacement), np.nan)
@@ -35,11 +41,17 @@ def late_minus_mid(displacement: Float[np.ndarray, "draws layers"]) -> Float[np.
 
     In [-1, 1] for 1 - CKA; 0 = the change is no larger late than in the middle. NaN for a model that
     lacks one of the two parts.
+
+    Raises:
+        ValueError: no draws x layers.
     """
+    refuse_shape("late minus middle", 2, displacement=displacement)
     n_layers = displacement.shape[1]
     depth = np.arange(n_layers) / n_layers
     middle = displacement[:, (depth >= MID[0]) & (depth <= MID[1])]
     late = displacement[:, late_start(n_layers) :]
     if not middle.shape[1] or not late.shape[1]:
         return np.full(len(displacement), np.nan)
-    return late.mean(1) - middle.mean(1)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        found = late.mean(1) - middle.mean(1)
+    return np.where(np.isfinite(found), found, np.nan)

@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from lib.metrics.shapes import refuse_shape
+
 
 def ranks(values: Collection[Any]) -> Float[np.ndarray, " n"]:
     """Ranks from 1, equal values sharing their average rank.
 
     Raises:
-        ValueError: a value is NaN, which has no rank.
+        ValueError: a value is NaN, which has no rank, or the values are no list of numbers.
     """
     numbers = np.asarray(values, dtype=np.float64)
+    refuse_shape("a rank", 1, values=numbers)
     if np.isnan(numbers).any():
         raise ValueError("ranks are not defined because a value is NaN; leave it out")
     _, inverse, counts = np.unique(numbers, return_inverse=True, return_counts=True)
@@ -27,9 +30,11 @@ def pair(
     """Both variables as float64 arrays.
 
     Raises:
-        ValueError: unequal lengths, fewer than 3 points, or a value that is not finite.
+        ValueError: unequal lengths, fewer than 3 points, a value that is not finite, or no list of
+            numbers.
     """
-    x, y = (np.asarray(v, dtype=np.float64).ravel() for v in (x, y))
+    x, y = (np.asarray(v, dtype=np.float64) for v in (x, y))
+    refuse_shape("Spearman's rho", 1, x=x, y=y)
     if len(x) != len(y):
         raise ValueError(f"x and y must pair up; got {len(x)} and {len(y)} values")
     if len(x) < 3:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from lib.metrics.inputs import refuse_unusable
+from lib.metrics.inputs import refuse_out_of_reach, refuse_unusable
 from lib.metrics.intervals import DRAWS, bootstrap, sums_by_group
 
 FLOOR = 1e-4
@@ -45,7 +45,8 @@ def fve(x: Float[Tensor, "tokens d"], x_hat: Float[Tensor, "tokens d"]) -> float
     Raises:
         ValueError: x is constant over tokens, shapes differ, values are not finite.
     """
-    refuse_unusable("explained variance", same_width=True, x=x, x_hat=x_hat)
+    refuse_unusable("explained variance", same_width=True, axes=2, x=x, x_hat=x_hat)
+    refuse_out_of_reach("explained variance", x=x, x_hat=x_hat)
     return 1.0 - float(_squares(x, x_hat).mean()) / _variance(x)
 
 
@@ -132,7 +133,9 @@ def _check(
     x_tuned: Tensor, from_base: Tensor, from_tuned: Tensor, groups: Tensor | None = None
 ) -> None:
     views = {"x_tuned": x_tuned, "from_base": from_base, "from_tuned": from_tuned}
-    refuse_unusable("the cross-reconstruction ratio", same_width=True, groups=groups, **views)
+    what = "the cross-reconstruction ratio"
+    refuse_unusable(what, same_width=True, axes=2, groups=groups, **views)
+    refuse_out_of_reach(what, **views)
 
 
 def ratio_of_sums(

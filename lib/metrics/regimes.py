@@ -6,6 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from lib.metrics.shapes import refuse_level, refuse_shape
+
 Regime = Literal[
     "near-unchanged",
     "latent divergence",
@@ -112,8 +114,10 @@ def null_cuts(
         no_change: value of the internal metric when nothing changed (1 for a ratio).
 
     Raises:
-        ValueError: no internal null draw, or a draw or a floor that is not finite.
+        ValueError: no internal null draw, a draw or a floor that is not finite, or a level outside
+            0..1.
     """
+    refuse_level(level)
     floors = (no_change, kl_floor, practical_internal, practical_output)
     if not all(math.isfinite(v) for v in floors):
         raise ValueError(
@@ -171,7 +175,8 @@ def distance(axis: str, value: float | int, cut: float | int) -> float:
 
 
 def _middle(axis: str, values: Collection[Any]) -> float:
-    ordered = np.sort(np.asarray(values, dtype=np.float64).ravel())
+    refuse_shape(f"the cut of the {axis} axis", 1, values=values)
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
     n = len(ordered)
     if n < 2:
         raise ValueError(f"median cuts need at least two experiments; the {axis} axis has {n}")
@@ -187,7 +192,8 @@ def _middle(axis: str, values: Collection[Any]) -> float:
 
 
 def _upper(axis: str, draws: Collection[Any], level: float) -> float:
-    values = np.asarray(draws, dtype=np.float64).ravel()
+    refuse_shape(f"the cut of the {axis} axis", 1, draws=draws)
+    values = np.asarray(draws, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError(f"the null draws of the {axis} axis must be finite, got {values.tolist()}")
     return float(np.quantile(values, level, method="higher"))

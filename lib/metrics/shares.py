@@ -28,7 +28,8 @@ def wilson(count: int, n: int) -> Share:
 
     Source: Wilson 1927, Journal of the American Statistical Association 22.
     """
-    if not 0 <= count <= n or n < 1 or count != int(count) or n != int(n):
+    whole = math.isfinite(count) and math.isfinite(n) and count == int(count) and n == int(n)
+    if not whole or not 0 <= count <= n or n < 1:
         raise ValueError(f"a share needs whole 0 <= count <= n and n >= 1, got {count} of {n}")
     p, spread = count / n, _Z**2 / n
     centre = p + spread / 2

@@ -10,6 +10,7 @@ from scipy.special import betainccinv
 from torch import Tensor
 
 from lib.metrics.matching import match, nearest, rows_at_once
+from lib.metrics.shapes import refuse_other_length, refuse_shape
 
 _SAMPLED = 1024
 _ROUNDING = 1e-6
@@ -43,14 +44,18 @@ def stability(
     """Compare a dictionary's decoders, in raw units, with those of other seeds.
 
     Raises:
-        ValueError: no replica, other sides or d than the reference's, values that are not finite.
+        ValueError: no replica, other sides or d than the reference's, values that are not finite, or
+            a mask of another length than its dictionary.
     """
     if not replicas or len(replicas) != len(replicas_alive):
         raise ValueError(
             f"stability: {len(replicas)} replicas and {len(replicas_alive)} masks of alive latents; "
             "give one mask per replica, and at least one replica (`sparse.replicas`)"
         )
+    refuse_other_length("stability", len(reference), alive=alive)
     pairs = list(zip(replicas, replicas_alive, strict=True))
+    for replica, mask in pairs:
+        refuse_other_length("stability", len(replica), replicas_alive=mask)
     found, best, change = alive.long().cpu(), [], []
     for replica, replica_alive in pairs:
         matched = match(reference, replica, alive, replica_alive)
@@ -80,7 +85,18 @@ def change_cosine(
     partner: Int[Tensor, " latents"],
 ) -> Float[Tensor, " latents"]:
     """Cosine of d_tuned - d_base of each latent and its partner; NaN without a partner, without two
-    sides, and where either change is below a millionth of its decoder (rounding)."""
+    sides, and where either change is below a millionth of its decoder (rounding).
+
+    Raises:
+        ValueError: not one partner for each latent, or one that the replica does not have.
+    """
+    refuse_shape("the cosine of changes", 3, reference=reference, replica=replica)
+    refuse_other_length("the cosine of changes", len(reference), partner=partner)
+    if len(partner) and int(partner.max()) >= len(replica):
+        raise ValueError(
+            f"partner {int(partner.max())} is not among the replica's {len(replica)} latents; match "
+            "with this replica"
+        )
     found = torch.full((len(reference),), torch.nan)
     if reference.shape[1] == 2:
         rows = (partner >= 0).nonzero(as_tuple=True)[0]
@@ -98,8 +114,10 @@ def random_cosine(latents: int, d: int) -> float:
     no latents.
 
     Raises:
-        ValueError: d < 2, where every two directions are parallel.
+        ValueError: d < 2, where every two directions are parallel; a negative number of latents.
     """
+    if latents < 0:
+        raise ValueError(f"random_cosine: a number of latents is at least 0, got {latents}")
     if d < 2:
         raise ValueError(f"random_cosine: needs d of at least 2, got {d}")
     half = (d - 1) / 2
@@ -118,6 +136,7 @@ def shuffled_cosine(
     likeness of its two sides, what goes is that it describes the same activations. On at most
     1,024 latents of the reference, evenly spaced; NaN if either has none.
     """
+    refuse_shape("a shuffled cosine", 3, reference=reference, replica=replica)
     if not len(reference) or not len(replica):
         return float("nan")
     order = torch.randperm(reference.shape[2], generator=torch.Generator().manual_seed(seed))

@@ -4,6 +4,7 @@ The p value of scipy's spearmanr is a large-sample formula; with 4 to 12 experim
 enumeration is right.
 """
 
+import math
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from jaxtyping import Float
 
 from lib.metrics.permutation import TOLERANCE, RankTest, permutation_test
 from lib.metrics.ranks import members, pair, rank_correlation, ranks, unit, unit_ranks
+from lib.metrics.shapes import refuse_shape
 
 SD = float | int | Float[np.ndarray, " n"]
 
@@ -20,7 +22,7 @@ class ErrorPropagation(NamedTuple):
     negative: float
     """Share of draws with rho < 0."""
     same_sign: float
-    """Share of draws whose rho has the sign of the observed rho."""
+    """Share of draws whose rho has the sign of the observed rho; NaN where that is 0 and has none."""
     same_rho: float
     """Share of draws with exactly the observed rho."""
 
@@ -113,7 +115,8 @@ def holm(p_values: Collection[Any]) -> Float[np.ndarray, " tests"]:
     Raises:
         ValueError: a p value outside [0, 1].
     """
-    p = np.asarray(p_values, dtype=np.float64).ravel()
+    refuse_shape("Holm's correction", 1, p_values=p_values)
+    p = np.asarray(p_values, dtype=np.float64)
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"p values must be in [0, 1], got {p.tolist()}")
     order = np.argsort(p, kind="stable")
@@ -142,22 +145,24 @@ def measurement_error(
         sd_log_y: the same for y; None takes ``sd_log`` for both.
 
     Raises:
-        ValueError: fewer than 3 points, values that are not positive, or a negative deviation.
+        ValueError: fewer than 3 points, values that are not positive, or a deviation that is
+            negative or not finite.
     """
     x, y = pair(x, y)
     spreads = [
         np.broadcast_to(sd, len(x)) for sd in (sd_log, sd_log if sd_log_y is None else sd_log_y)
     ]
-    if not (min(x.min(), y.min()) > 0 and min(sd.min() for sd in spreads) >= 0):
-        raise ValueError("log-normal error needs positive values and sd_log >= 0")
+    known = all(np.isfinite(sd).all() and sd.min() >= 0 for sd in spreads)
+    if not (known and min(x.min(), y.min()) > 0):
+        raise ValueError("log-normal error needs positive values and a finite sd_log >= 0")
     unit_ranks("x", x), unit_ranks("y", y)
     rng = np.random.default_rng(seed)
     a, b = (unit(_noisy_ranks(v, sd, draws, rng)) for v, sd in zip((x, y), spreads, strict=True))
     rho, observed = (a * b).sum(1), rank_correlation(x, y)
-    sign = np.sign(observed) if abs(observed) > TOLERANCE else 0.0
+    kept = np.where(np.abs(rho) > TOLERANCE, np.sign(rho), 0.0) == np.sign(observed)
     return ErrorPropagation(
         negative=float((rho < -TOLERANCE).mean()),
-        same_sign=float((np.where(np.abs(rho) > TOLERANCE, np.sign(rho), 0.0) == sign).mean()),
+        same_sign=float(kept.mean()) if abs(observed) > TOLERANCE else math.nan,
         same_rho=float((np.abs(rho - observed) < TOLERANCE).mean()),
     )
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lib.metrics.regimes import QUARTERS, Regime, classify, distance
+from lib.metrics.shapes import refuse_other_length
 
 Axis = Literal["inner", "outer"]
 _WIDTH = 2 * 1.959964  # of a 95 % interval, in standard deviations
@@ -48,8 +49,15 @@ def sample_axis(
         values, low, high: changes from no change (a ratio minus 1), in one unit.
 
     Raises:
-        ValueError: an interval whose low end lies above its high end.
+        ValueError: an interval whose low end lies above its high end, an infinite end or value, or
+            not one interval for each value.
     """
+    refuse_other_length("a draw of each value", len(values), values=values, low=low, high=high)
+    if np.isinf([values, low, high]).any():
+        raise ValueError(
+            "a draw of each value is not defined because a value or an end of its interval is "
+            "infinite; leave out what was not measured"
+        )
     if (low > high).any():
         raise ValueError("an interval's low end lies above its high end; measure again")
     noise = np.random.default_rng(seed).standard_normal((draws, len(values)))
@@ -124,9 +132,20 @@ def judge(
     whole has less than ``support``, the weaker axis is named.
 
     Raises:
-        ValueError: as ``classify``.
+        ValueError: as ``classify``; no draw, a draw that is NaN, values and cuts that do not pair up,
+            or a support outside 0..1.
     """
+    if not (margin >= 0 and 0 <= support <= 1):
+        raise ValueError(f"margin {margin} must be 0 or more, and support {support} within 0..1")
     plain = classify(internal.value, output.value, internal.cut, output.cut, 0.0)
+    for name, axis in (("inner", internal), ("outer", output)):
+        n = len(internal.values)
+        refuse_other_length(f"the {name} axis' support", n, values=axis.values, cuts=axis.cuts)
+        if not n or np.isnan([axis.values, axis.cuts]).any():
+            raise ValueError(
+                f"the support of a label is not defined because the {name} axis has "
+                f"{'NaN among its' if n else 'no'} draws; leave out what was not measured"
+            )
     axes: dict[Axis, Sampled] = {"inner": internal, "outer": output}
     above = {name: axis.values >= axis.cuts for name, axis in axes.items()}
     shares = {

@@ -61,12 +61,27 @@ def load(
         where = source(name)
         if not name.startswith("hf:") and not (Path(where) / "config.json").exists():
             raise ModelError(f"model {name!r}: {where} has no config.json; give a model directory")
-        tokenizer = AutoTokenizer.from_pretrained(where)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **spread)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(where)
+            model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **spread)
+        except (OSError, ValueError) as error:
+            raise _unreadable(name, error) from None
         _check_spread(name, getattr(model, "hf_device_map", {}))
     if chosen != "auto":
         model = model.to(device=chosen, dtype=dtype)
     return probed(name, model.eval().requires_grad_(False), tokenizer)
+
+
+def _unreadable(name: str, error: Exception) -> ModelError:
+    """The first sentence of what transformers says, with the model's name and what to do."""
+    first = str(error).strip().partition("\n")[0].strip()[:200]
+    if name.startswith("hf:"):
+        todo = "check the name and the network, or download it elsewhere and give its directory"
+    else:
+        todo = (
+            "give a directory with a causal language model and its tokenizer, as transformers saves"
+        )
+    return ModelError(f"model {name!r} cannot be loaded ({first}); {todo}")
 
 
 def _check_device(device: str | torch.device) -> None:

@@ -37,7 +37,10 @@ def check_adapter(directory: Path) -> dict[str, Any]:
         ModelError: not a folder, no or unreadable configuration, not a LoRA, no safetensors.
     """
     config = directory / "adapter_config.json"
-    if not config.exists():
+    if not directory.is_dir():
+        found = "a file" if directory.exists() else "no such folder"
+        raise ModelError(f"adapter {directory}: {found}; give a PEFT adapter directory")
+    if not config.is_file():
         raise ModelError(f"{directory} has no adapter_config.json; give a PEFT adapter directory")
     try:
         found = json.loads(config.read_text(encoding="utf-8"))

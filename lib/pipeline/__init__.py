@@ -10,10 +10,11 @@ from lib import config, paths
 from lib.pipeline.bundles import bundle_is_current, write_live_bundle
 from lib.pipeline.causal import causal_stage, on_training_text
 from lib.pipeline.dictionaries import sparse_stage
+from lib.pipeline.geometry import geometry_stage
 from lib.pipeline.lens import lens_stage
 from lib.pipeline.measure import metrics_stage
 from lib.pipeline.nulls import nulls_stage
-from lib.pipeline.preflight import refuse_unusable, writable
+from lib.pipeline.preflight import refuse_early, writable
 from lib.pipeline.prepare import prepare
 from lib.pipeline.progress import Progress
 from lib.pipeline.sweep import sweep_stage
@@ -40,7 +41,7 @@ def run(
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     experiments = config.load(config_file)
     out = writable(out or paths.precomputed())
-    refuse_unusable(experiments)
+    refuse_early(experiments)
     store = paths.store_file(out)
     with _only_run():
         for experiment in experiments:
@@ -52,7 +53,8 @@ def run(
             causal = causal_stage(prepared, sparse, progress)
             lens = lens_stage(prepared, progress)
             sweep = sweep_stage(prepared, progress)
-            parts = [stage for stage in (metrics, causal, lens, sweep) if stage]
+            geometry = geometry_stage(prepared, progress)
+            parts = [stage for stage in (metrics, causal, lens, sweep, geometry) if stage]
             same_store = published_parts(out).get(experiment.id) == [part.key for part in parts]
             live = experiment.keep == "full"
             if same_store and (not live or bundle_is_current(prepared, sparse, out)):

@@ -12,6 +12,7 @@ from lib import paths
 from lib.ablation.bundle import write_bundle
 from lib.ablation.catalogue import POOL, TOP, BundleInfo, read_info, slice_file
 from lib.ablation.request import AblationError
+from lib.ablation.slices import digest
 from lib.pipeline.dictionaries import trained
 from lib.pipeline.prepare import Prepared
 from lib.pipeline.stages import Stage
@@ -70,7 +71,10 @@ def write_live_bundle(
 
 
 def bundle_is_current(prepared: Prepared, sparse: Stage, directory: Path) -> bool:
-    """Whether the published bundle is whole and made from this adapter and these dictionaries."""
+    """Whether the published bundle is whole and made from this adapter and these dictionaries.
+
+    One whose slices are not those it names by hash is not, nor is one from before there were hashes.
+    """
     bundle = paths.live_bundle(prepared.experiment.id, directory)
     if not (bundle / "bundle.json").exists():
         return False
@@ -84,6 +88,7 @@ def bundle_is_current(prepared: Prepared, sparse: Stage, directory: Path) -> boo
         and info.n_latents == sparse.manifest()["latents"]
         and list(info.layers) == layers
         and all(slice_file(bundle, layer).exists() for layer in layers)
+        and list(info.slices) == [digest(slice_file(bundle, layer)) for layer in layers]
         and (bundle / "adapter" / "adapter_model.safetensors").exists()
     )
 

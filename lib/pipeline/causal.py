@@ -84,10 +84,7 @@ def requests(prepared: Prepared, session: Session) -> list[Asked]:
     sizes = {layer: (len(x.top), len(x.pool)) for layer, x in session.offered.items()}
     top = min(recipe.top, *(size for pair in sizes.values() for size in pair))
     if not top:
-        raise AblationError(
-            f"latents to clamp and to draw from, by depth: {sizes}; set `causal.documents` to 0, or "
-            "train more latents"
-        )
+        raise AblationError(_nothing_left(sizes, prepared.experiment.recipe.live_latents))
     return [
         Asked(
             AblationRequest(
@@ -106,6 +103,21 @@ def requests(prepared: Prepared, session: Session) -> list[Asked]:
         )
         for chosen in [*((layer,) for layer in layers), layers]
     ]
+
+
+def _nothing_left(sizes: dict[int, tuple[int, int]], live: int) -> str:
+    silent = [layer for layer, (clamped, _) in sizes.items() if not clamped]
+    if silent:
+        return (
+            f"no latent fires at depth {', '.join(map(str, silent))}, so there is nothing to clamp: "
+            "set `causal.documents` to 0, or give more text"
+        )
+    taken = {layer: clamped for layer, (clamped, pool) in sizes.items() if not pool}
+    said = ", ".join(f"{layer} (all {clamped} that fire)" for layer, clamped in taken.items())
+    return (
+        f"`live_latents` is {live} and takes every latent at depth {said}, which leaves none to draw "
+        "controls from: lower `live_latents`, train more latents, or set `causal.documents` to 0"
+    )
 
 
 def _result(

@@ -12,7 +12,7 @@ from lib.config import Lens, layer_at
 from lib.corpora import Document
 from lib.lens.contexts import FAR
 from lib.lens.probe import Probed, differences, first_tokens
-from lib.lens.words import MIN_LETTERS, word_classes
+from lib.lens.words import word_classes
 from lib.models import LoadedModel
 from lib.pipeline.excerpts import excerpts
 from lib.pipeline.prepare import Prepared
@@ -57,11 +57,8 @@ class Scene:
 
     @cached_property
     def classes(self) -> Int[np.ndarray, " vocab"]:
-        """Word of every token; a tokenizer of single characters has letters for words."""
-        tokenizer = self.loaded.tokenizer
-        longest = max(len(tokenizer.decode([i]).strip()) for i in range(len(tokenizer)))
-        vocab = len(self.loaded.unembedding)
-        return word_classes(tokenizer, vocab, letters=min(MIN_LETTERS, longest))
+        """Word of every token; -1 = none."""
+        return word_classes(self.loaded.tokenizer, len(self.loaded.unembedding))
 
     def excerpt_ids(self, documents: list[Document]) -> Int[Tensor, "documents seq"]:
         """Of held-out text, as the standard ablation reads it."""

@@ -13,7 +13,7 @@ from lib.pipeline.texts import base_model
 from lib.store.write import published_parts
 
 
-def refuse_unusable(experiments: Sequence[Experiment]) -> None:
+def refuse_early(experiments: Sequence[Experiment]) -> None:
     """Adapters, models and corpora of all experiments together.
 
     Raises:
@@ -44,22 +44,30 @@ def refuse_misfit(experiment: Experiment, loaded: LoadedModel) -> None:
             f"`recipe.sparse.k` is {recipe.sparse.k:,}, more than the {asked:,} latents that "
             f"`expansion` {recipe.sparse.expansion:g} makes of width {loaded.d} of {loaded.name}"
         )
-    path = recipe.sweep.asked(experiment.corpus_name)
-    trains = not experiment.adapter or (
-        path and bool(recipe.sweep.ranks or recipe.sweep.checkpoints or recipe.sweep.mixing)
-    )
-    if not trains:
+    trained = _trained_ranks(experiment)
+    if not trained:
         return
     _refuse_targets(recipe.finetune.targets, loaded)
-    ranks = {"finetune.rank": [recipe.finetune.rank]}
-    if path:
-        ranks["sweep.ranks"] = list(recipe.sweep.ranks)
-    for name, values in ranks.items():
-        if any(rank > loaded.d for rank in values):
+    for name, ranks in trained.items():
+        if max(ranks, default=0) > loaded.d:
             raise ConfigError(
-                f"`recipe.{name}` is {max(values):,}, above the width {loaded.d} of {loaded.name}: a "
+                f"`recipe.{name}` is {max(ranks):,}, above the width {loaded.d} of {loaded.name}: a "
                 f"matrix of it has no higher rank; give 1..{loaded.d}"
             )
+
+
+def _trained_ranks(experiment: Experiment) -> dict[str, Sequence[int]]:
+    """Ranks of the adapters that a run trains, by the key that asks for them; empty = none."""
+    recipe, corpus = experiment.recipe, experiment.corpus_name
+    found: dict[str, Sequence[int]] = {}
+    if not experiment.adapter:
+        found["finetune.rank"] = [recipe.finetune.rank]
+    sweep, geometry = recipe.sweep, recipe.geometry
+    if sweep.asked(corpus) and (sweep.ranks or sweep.checkpoints or sweep.mixing):
+        found |= {"finetune.rank": [recipe.finetune.rank], "sweep.ranks": sweep.ranks}
+    if geometry.asked(corpus):
+        found["geometry.ranks"] = geometry.ranks
+    return found
 
 
 def _refuse_targets(targets: Sequence[str], loaded: LoadedModel) -> None:
@@ -103,9 +111,11 @@ def writable(out: Path) -> Path:
         raise ValueError(f"the output folder {out}: a file is in the way; name a folder") from None
     except OSError as error:
         raise ValueError(
-            f"the output folder {out}: no folder that can be written ({error.strerror}); name another one"
+            f"the output folder {out} cannot be written ({error.strerror}); name another one"
         ) from None
     if paths.store_file(out).is_dir():
-        raise ValueError(f"the output folder {out}: {paths.store_file(out)} is a folder; move it away")
+        raise ValueError(
+            f"the output folder {out}: {paths.store_file(out)} is a folder; move it away"
+        )
     published_parts(out)
     return out

@@ -8,7 +8,9 @@ code. ``manifest.json`` is written last and atomically, so a killed stage never 
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,26 @@ RECIPE_VERSION = {
     "causal": 1,
     "lens": 1,
     "sweep": 1,
+    "geometry": 1,
 }
 """Raised by hand whenever a stage's code changes its numbers: old results are then made again."""
+
+
+class StageDue(Exception):
+    """A stage that is not done, met while only looking."""
+
+
+_looking: ContextVar[list[str] | None] = ContextVar("looking", default=None)
+
+
+@contextmanager
+def only_looking() -> Iterator[list[str]]:
+    """No stage does anything in here: the done ones go into the list, another raises ``StageDue``."""
+    token = _looking.set(found := [])
+    try:
+        yield found
+    finally:
+        _looking.reset(token)
 
 
 @dataclass(frozen=True)
@@ -57,7 +77,15 @@ class Stage:
 
         Whatever a killed run left in the folder is passed on to ``work``, which may use it (finished
         parts seal themselves) or overwrite it.
+
+        Raises:
+            StageDue: the work is not done, inside of ``only_looking``.
         """
+        seen = _looking.get()
+        if seen is not None:
+            if not self.done:
+                raise StageDue(self.name)
+            seen.append(self.name)
         if not self.done:
             self.directory.mkdir(parents=True, exist_ok=True)
             started = time.perf_counter()

@@ -19,6 +19,10 @@ ADDED = {
         "sweep_point",
         "sweep_output",
         "sweep_layer",
+        "geometry_place",
+        "geometry_fit",
+        "geometry_score",
+        "geometry_module",
     ),
 }
 """Tables that are all that each version has more than the one before: files of the versions before are

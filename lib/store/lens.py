@@ -80,11 +80,13 @@ def rankings(store: DuckDBPyConnection) -> pl.DataFrame:
 
 
 def robustness(store: DuckDBPyConnection, experiment_id: str) -> pl.DataFrame:
-    """Table ``lens_robustness`` of one experiment, in the order in which it was written."""
+    """Table ``lens_robustness`` of one experiment; by check, position and measure."""
     return _ask(
-        store, "SELECT * FROM lens_robustness WHERE experiment_id = $id ORDER BY rowid",
+        store,
+        """SELECT * FROM lens_robustness WHERE experiment_id = $id
+           ORDER BY check_name, position, measure""",
         id=experiment_id,
-    )  # fmt: skip
+    )
 
 
 def swaps(store: DuckDBPyConnection, experiment_id: str) -> pl.DataFrame:

@@ -454,3 +454,73 @@ CREATE TABLE sweep_layer (
     relative        DOUBLE NOT NULL, relative_low DOUBLE, relative_high DOUBLE,     -- rms of change / rms of base
     offset_share    DOUBLE NOT NULL
 );
+
+-- Geometry of adapters (arXiv:2605.28896): dictionaries of tuned - base at each place, for every rank.
+CREATE TABLE geometry_place (
+    experiment_id   VARCHAR NOT NULL,
+    part            VARCHAR NOT NULL,     -- key of the pipeline stage whose rows these are
+    rank            INTEGER NOT NULL,
+    hook            VARCHAR NOT NULL,     -- mlp | residual
+    layer           INTEGER NOT NULL,
+    tokens          BIGINT NOT NULL,      -- held-out
+    train_tokens    BIGINT NOT NULL,
+    latents         INTEGER NOT NULL,
+    k               INTEGER NOT NULL,     -- directions per token of the baselines
+    steps           INTEGER NOT NULL,
+    stopped         VARCHAR NOT NULL,
+    delta_norm      DOUBLE NOT NULL,      -- mean norm of tuned - base
+    base_norm       DOUBLE NOT NULL,
+    density_per_token DOUBLE, density_per_token_low DOUBLE, density_per_token_high DOUBLE,   -- mean share of latents firing
+    density_often   DOUBLE, density_often_low DOUBLE, density_often_high DOUBLE,             -- share firing on over 0.1 % of tokens
+    density_effective DOUBLE, density_effective_low DOUBLE, density_effective_high DOUBLE,   -- share of latents that carry the energy
+    base_density_per_token DOUBLE, base_density_per_token_low DOUBLE, base_density_per_token_high DOUBLE,
+    base_density_often DOUBLE, base_density_often_low DOUBLE, base_density_often_high DOUBLE,
+    base_density_effective DOUBLE, base_density_effective_low DOUBLE, base_density_effective_high DOUBLE
+);
+
+CREATE TABLE geometry_fit (
+    experiment_id   VARCHAR NOT NULL,
+    rank            INTEGER NOT NULL,
+    hook            VARCHAR NOT NULL,
+    layer           INTEGER NOT NULL,
+    fit             VARCHAR NOT NULL,     -- lib/geometry/fits.py names and explains them
+    fve             DOUBLE, fve_low DOUBLE, fve_high DOUBLE,          -- of held-out deltas, about their mean
+    energy          DOUBLE, energy_low DOUBLE, energy_high DOUBLE,    -- of their squares, about 0
+    active          DOUBLE,               -- directions per token
+    dimensions      INTEGER               -- of the span, where all of it is used
+);
+
+-- Scores beside what chance gives; never read without it.
+CREATE TABLE geometry_score (
+    experiment_id   VARCHAR NOT NULL,
+    rank            INTEGER NOT NULL,
+    hook            VARCHAR NOT NULL,
+    layer           INTEGER NOT NULL,
+    score           VARCHAR NOT NULL,     -- signed_max_cosine | absolute_max_cosine | angle (degrees) | cosine_squared | cka
+    against         VARCHAR NOT NULL,     -- pretrained | adapter_seeds | pretrained_seeds | base_activations
+    value           DOUBLE,
+    chance          DOUBLE,               -- what unrelated directions score on average
+    chance_sd       DOUBLE,               -- of one score
+    distance        DOUBLE,               -- (value - chance) / chance_sd
+    errors          DOUBLE,               -- the same in standard errors of a mean of n
+    n               INTEGER,
+    seed            INTEGER,
+    expected        DOUBLE,               -- of cosines: the exact chance if the rows were random too
+    k               INTEGER               -- of angles: directions on each side
+);
+
+CREATE TABLE geometry_module (
+    experiment_id   VARCHAR NOT NULL,
+    rank            INTEGER NOT NULL,
+    module          VARCHAR NOT NULL,
+    module_layer    INTEGER,
+    kind            VARCHAR NOT NULL,     -- q_proj | k_proj | ...
+    lora_rank       INTEGER NOT NULL,
+    spectral        DOUBLE NOT NULL,      -- of (alpha / r) B A
+    frobenius       DOUBLE NOT NULL,
+    entropy_rank    DOUBLE,               -- exp of the entropy of the squared singular values
+    stable_rank     DOUBLE,
+    share           DOUBLE,               -- of the adapter's squared Frobenius norm
+    chance_entropy_rank DOUBLE,           -- of random factors
+    chance_stable_rank DOUBLE
+);

@@ -81,7 +81,7 @@ def _build(building: Path, parts: Mapping[str, Sequence[Path]], old: Path) -> No
 
 
 def published_parts(directory: Path) -> dict[str, list[str]]:
-    """Experiment id -> the parts its rows were made from (metrics, standard ablation, lens, sweep),
+    """Experiment id -> the parts its rows were made from (metrics, ablation, lens, sweep, geometry),
     of the store in DIR; empty without one."""
     target = paths.store_file(directory)
     if not target.exists():
@@ -95,7 +95,7 @@ def published_parts(directory: Path) -> dict[str, list[str]]:
 
 def _parts(store: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for table in ("experiment", "causal_run", "lens_run", "sweep_point"):
+    for table in ("experiment", "causal_run", "lens_run", "sweep_point", "geometry_place"):
         for experiment_id, part in store.execute(
             f"SELECT DISTINCT experiment_id, part FROM {table} ORDER BY ALL"  # noqa: S608
         ).fetchall():

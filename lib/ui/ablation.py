@@ -26,9 +26,13 @@ def documents(experiment_id: str, row: list[Any]) -> None:
     request, texts = _ask(experiment_id, row, "documents")
     if texts is not None and texts.problem:
         st.warning(texts.problem)
-    result = ablation_run.follow("documents", experiment_id, _so_far)
+    at = ablation_run.slot("documents")
+    current = request == at.request
+    result = ablation_run.follow("documents", experiment_id, _so_far, current=current)
     if result is not None:
-        ablation_evidence.show(result, request)
+        ablation_evidence.other_settings(result, request, bool(at.failed) and current)
+        ablation_evidence.show(result)
+    if result is not None or ablation_run.partial(at, experiment_id):
         if ablation_precomputed.runs(experiment_id):
             st.button(
                 "Back to the standard result",
@@ -36,19 +40,22 @@ def documents(experiment_id: str, row: list[Any]) -> None:
                 on_click=ablation_run.forget,
                 args=("documents",),
             )
-    elif not ablation_run.slot("documents").ticket:
-        ablation_precomputed.show(experiment_id)
+    elif not at.ticket:
+        ablation_precomputed.show(experiment_id, request)
 
 
 def prompt(experiment_id: str, row: list[Any]) -> None:
     """One prompt: the same picture, and every token."""
     request, _ = _ask(experiment_id, row, "prompt")
-    result = ablation_run.follow("prompt", experiment_id, _so_far)
+    at = ablation_run.slot("prompt")
+    current = request == at.request
+    result = ablation_run.follow("prompt", experiment_id, _so_far, current=current)
     if result is not None:
+        ablation_evidence.other_settings(result, request, bool(at.failed) and current)
         if result.tokens:  # a link may name a run over documents
             ablation_prompt.show(result)
-        ablation_evidence.show(result, request)
-    elif not ablation_run.slot("prompt").ticket:
+        ablation_evidence.show(result)
+    elif not (at.ticket or ablation_run.partial(at, experiment_id)):
         st.info(
             "Press Run. The first run starts the model, which takes about twenty seconds; later ones "
             "take a few. Every setting is in the address, so a copied link repeats the run.",

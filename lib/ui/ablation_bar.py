@@ -7,7 +7,7 @@ import streamlit as st
 from lib.ablation import AblationRequest
 from lib.ablation.client import AblationClient, Progress
 from lib.ablation.kinds import Request
-from lib.evidence.wording import CONTROLS
+from lib.ui import ablation_words
 from lib.ui.ablation_partial import expected
 
 
@@ -21,22 +21,48 @@ def ended(progress: Progress) -> None:
 
 def share(request: Request | None, progress: Progress, events: list[dict[str, Any]]) -> float:
     """How much of the run lies behind, 0..1: by its conditions, or by the parts of its stage."""
-    if isinstance(request, AblationRequest):
-        told = sum(event["event"] == "condition" for event in events)
-        return min(1.0, told / expected(request))
-    return min(1.0, (progress.done or 0) / progress.total) if progress.total else 0.0
+    part = min(1.0, (progress.done or 0) / progress.total) if progress.total else 0.0
+    if not isinstance(request, AblationRequest):
+        return part
+    stages = [_stage_of(event) for event in events if event["event"] == "condition"]
+    own, size = stages.count(progress.stage), _conditions(request, progress.stage)
+    within = max(own, size * part + (progress.stage == SCORING))
+    return min(1.0, (len(stages) - own + within) / expected(request))
 
 
-def draw(client: AblationClient, ticket: str, progress: Progress, done: float) -> None:
-    """The bar with its words, and the button that cancels.
+SCORING = "scoring base and tuned"
+"""The second half of base and tuned, which are told together at its end."""
 
-    Args:
-        done: ``share`` of the run.
-    """
+
+def _stage_of(event: dict[str, Any]) -> str:
+    """The stage at whose end a condition is told."""
+    if "strength" in event:
+        return "dose"
+    return SCORING if event["name"] in ("base", "tuned") else event["name"]
+
+
+def _conditions(request: AblationRequest, stage: str) -> int:
+    """How many conditions a stage gives."""
+    if stage in request.controls:
+        return request.draws
+    doses = len(request.dose_strengths) + len(request.dose_tops)
+    one = ("base and tuned", SCORING, "treated", "ceiling")
+    return doses if stage == "dose" else int(stage in one)
+
+
+def draw(
+    client: AblationClient,
+    ticket: str,
+    progress: Progress,
+    request: Request | None,
+    events: list[dict[str, Any]],
+) -> None:
+    """The bar with its words, and the button that cancels; ``events``: what the run has told."""
+    done = share(request, progress, events)
     bar, stop = st.columns([6, 1], vertical_alignment="center")
-    words = progress.words
-    for name, said in CONTROLS.items():
-        words = words.replace(name, said)
+    words = ablation_words.stages(progress.words)
+    if isinstance(request, AblationRequest) and progress.total is not None:
+        words += "" if progress.stage == SCORING else " texts read"
     left = "" if progress.remaining is None else f" · {progress.eta} left"
     bar.progress(done, text=f"{words} · {progress.seconds:.0f} s{left}")
     stop.button(

@@ -34,45 +34,57 @@ def judged(result: AblationResult) -> CausalVerdict:
     return _judged(key, result, resamples)
 
 
-def show(
-    result: AblationResult, asked: AblationRequest | None = None, *, standard: str = ""
-) -> None:
-    """The whole result.
+def other_settings(result: AblationResult, asked: AblationRequest | None, failed: bool) -> None:
+    """Say that a result is not of what the controls ask for now.
 
     Args:
-        asked: what the controls say now; None while it still runs.
-        standard: where a result of the store comes from, in words; empty = a live run's.
+        failed: whether that has just failed.
+    """
+    if result.request == asked:
+        return
+    told = "Press Run for these."
+    if failed:
+        told = "It is the last run that finished; the error is of the settings above."
+    st.caption(
+        f":material/history: This result belongs to other settings than the controls above. {told}"
+    )
+
+
+def show(result: AblationResult, *, standard: bool = False) -> None:
+    """The whole result, or what there is of one.
+
+    Args:
+        standard: whether it is one of the store; else a live run's.
     """
     try:
         verdict = judged(result)
     except ValueError as problem:
         st.warning(f"This run supports no verdict: {problem}")
         return
-    if standard:
-        st.caption(f":material/inventory_2: {standard}")
-    elif result.seconds and result.request != asked:
-        st.caption(
-            ":material/history: This result belongs to other settings than the controls above. "
-            "Press Run for these."
-        )
     st.plotly_chart(
         evidence(picture(verdict, result.request.applicable_controls)),
         config={"displaylogo": False},
         key=_key(result, "evidence"),
     )
     if not result.seconds:
-        st.caption(f"So far: {len(result.controls)} control draws of those asked for.")
+        asked = len(result.request.applicable_controls) * result.request.draws
+        st.caption(f"Finished: {len(result.controls)} of {asked} control draws.")
         sizes(ablation_tables.edited(result))
         return
     st.markdown(sentence(verdict))
     st.caption(ablation_words.harm(result))
     _tables(result, verdict)
+    if standard and limits.RANDOM_LATENTS in result.request.applicable_controls:
+        st.caption(
+            "Tokens reached by random features: not shown, since the store does not keep it of a "
+            "draw; a live run gives it."
+        )
     _doses(result)
     st.caption(ablation_words.seen(result))
     if standard:
         return
     seconds = ", ".join(
-        f"{CONTROLS.get(stage, stage)} {value:.2f}" for stage, value in result.seconds
+        f"{ablation_words.stages(stage)} {value:.2f}" for stage, value in result.seconds
     )
     st.caption(
         f"Run `{result.request.id}` on {result.device}, seed of the draws {result.request.seed}; "

@@ -34,10 +34,13 @@ from lib.ui.links import warnings_in
 def show(experiment_id: str, row: list[Any]) -> None:
     """The controls, the lanes while they are written, and the lanes with their tables after."""
     request = _ask(experiment_id, row)
-    result: GenerateResult | None = ablation_run.follow("generate", experiment_id, _so_far)
+    at = ablation_run.slot("generate")
+    result: GenerateResult | None = ablation_run.follow(
+        "generate", experiment_id, _so_far, current=request == at.request
+    )
     if result is not None:
         _finished(result, request)
-    elif not ablation_run.slot("generate").ticket:
+    elif not (at.ticket or ablation_run.partial(at, experiment_id)):
         st.info(
             "Press Run: every lane writes its own continuation of the prompt, token by token. A "
             "token is coloured by how far the prediction that it was taken from is from base's.",
@@ -148,7 +151,9 @@ def _finished(result: GenerateResult, asked: GenerateRequest | None) -> None:
         at = ablation_address.number("Prediction of token", "step", 1, st.slider, 1, most)
     st.dataframe(lanes.table(result, at - 1), hide_index=True, width="stretch")
     _sizes(result)
-    seconds = ", ".join(f"{stage} {value:.2f}" for stage, value in result.seconds)
+    seconds = ", ".join(
+        f"{ablation_words.stages(stage)} {value:.2f}" for stage, value in result.seconds
+    )
     st.caption(
         f"Run `{result.request.id}` on {result.device}; seconds: {seconds}. Each lane's table is "
         "its own prediction after its own text."

@@ -43,7 +43,8 @@ COLUMNS = {
 def show(experiment_id: str, row: list[Any]) -> None:
     """Controls, the scatter with its correlation, and the features one by one."""
     request = _ask(experiment_id, row)
-    result: MeaningResult | None = ablation_run.follow("shared", experiment_id)
+    current = request == ablation_run.slot("shared").request
+    result: MeaningResult | None = ablation_run.follow("shared", experiment_id, current=current)
     if result is not None:
         _finished(result, request)
     elif not ablation_run.slot("shared").ticket:

@@ -3,9 +3,9 @@
 import polars as pl
 import streamlit as st
 
-from lib.ablation import AblationResult
+from lib.ablation import AblationRequest, AblationResult
 from lib.store import causal
-from lib.ui import ablation_evidence, cache
+from lib.ui import ablation_evidence, ablation_words, cache
 from lib.ui.frame import url_choice
 
 
@@ -25,8 +25,12 @@ def runs(experiment_id: str) -> list[str]:
     return found["layers"].to_list()
 
 
-def show(experiment_id: str) -> None:
-    """The standard result, by default of all depths together; without one, what to do."""
+def show(experiment_id: str, asked: AblationRequest | None) -> None:
+    """The standard result, by default of all depths together; without one, what to do.
+
+    Args:
+        asked: what the controls would run; None where that is nothing.
+    """
     known = runs(experiment_id)
     if not known:
         st.info(
@@ -45,15 +49,28 @@ def show(experiment_id: str) -> None:
         )  # fmt: skip
     result = _result(cache.store_id(), experiment_id, layers)
     if result is not None:
-        ablation_evidence.show(result, result.request, standard=origin(result))
+        st.caption(f":material/inventory_2: {origin(result)} {own(result, asked)}")
+        ablation_evidence.show(result, standard=True)
 
 
 def origin(result: AblationResult) -> str:
     """What was run, for the caption over the picture."""
-    asked = result.request
+    run = result.request
     return (
-        f"The standard ablation, as the pipeline ran it on {len(asked.documents)} held-out "
-        f"documents: clamp to base at strength {asked.strength:g}, the {asked.top} features with "
-        f"the largest share of the difference at each depth, {asked.draws} draws of each control. "
-        "Run starts one of your own with the settings above."
+        f"The standard ablation, as the pipeline ran it on {len(run.documents)} held-out "
+        f"documents, {run.prompt_limit} tokens of each (from the start; of a document with a "
+        f"response from around where that begins): clamp to base at strength {run.strength:g}, the "
+        f"{run.top} features with the largest share of the difference at each depth, {run.draws} "
+        "draws of each control."
+    )
+
+
+def own(result: AblationResult, asked: AblationRequest | None) -> str:
+    """How a run of the settings above differs in what it reads."""
+    if asked is None:
+        return "Run starts one of your own with the settings above."
+    texts = ablation_words.counted(len(asked.documents), "document")
+    return (
+        f"Run starts one of your own with the settings above: {texts}, up to {asked.prompt_limit} "
+        "tokens of each from the start. Other text gives other numbers."
     )

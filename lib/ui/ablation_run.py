@@ -2,13 +2,13 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
 from lib.ablation import AblationError
-from lib.ablation.client import Progress
+from lib.ablation.client import AblationClient
 from lib.ablation.kinds import Request, result_from
 from lib.ui import ablation_bar, ablation_clients
 from lib.ui.ablation_controls import Options
@@ -37,6 +37,8 @@ class Slot:
     result: Any = None
     failed: str = ""
     note: str = ""
+    partial: list[dict[str, Any]] = field(default_factory=list)
+    """What a cancelled run had told; empty once another one is started."""
 
 
 def slot(view: str) -> Slot:
@@ -92,6 +94,7 @@ def start(view: str, request: Request, options: Options, *, linked: bool = True)
     if at.ticket:
         ablation_clients.client(at.device).cancel(at.ticket)
     at.failed = at.note = at.ticket = ""
+    at.partial = []
     at.asked = request.id
     if linked:
         st.query_params[RUN] = request.id
@@ -105,31 +108,44 @@ def start(view: str, request: Request, options: Options, *, linked: bool = True)
         at.failed = str(problem)
 
 
-def follow(view: str, experiment_id: str, draw: Draw | None = None) -> Any | None:
+def partial(at: Slot, experiment_id: str) -> bool:
+    """Whether there is a part of a cancelled run to show."""
+    told = any(e["event"] == "token" or e.get("name") == "treated" for e in at.partial)
+    return told and not at.ticket and at.experiment_id == experiment_id
+
+
+def follow(
+    view: str, experiment_id: str, draw: Draw | None = None, *, current: bool = True
+) -> Any | None:
     """Show where the request stands; the newest result of this experiment, if there is one.
 
     Args:
-        draw: shows what has been told so far, while the request runs.
+        draw: shows what has been told so far, while the request runs and when it was cancelled.
+        current: whether the controls still ask for it: an error of other settings is not shown.
     """
     at = slot(view)
     if at.ticket:
-        _collect(at, ablation_clients.client(at.device).progress(at.ticket))
+        _collect(at, ablation_clients.client(at.device))
     here = at.experiment_id == experiment_id
     if at.ticket and here:
         _watch(view, at.ticket, draw)
         if draw is not None:
             return None
-    elif at.failed and here:
+    elif at.failed and here and current:
         st.error(at.failed, icon=":material/error:")
     if at.note and here:
         st.caption(f":material/info: {at.note}")
+    if draw is not None and partial(at, experiment_id):
+        draw(at.request, at.partial)
+        return None
     return at.result if at.result is not None and here else None
 
 
-def _collect(at: Slot, progress: Progress) -> None:
+def _collect(at: Slot, client: AblationClient) -> None:
+    progress = client.progress(at.ticket)
     if not progress.finished:
         return
-    at.ticket = ""
+    ticket, at.ticket = at.ticket, ""
     if progress.phase == "done":
         at.result = progress.result
         stored = "Answered from the stored runs: this request had been run before."
@@ -138,7 +154,10 @@ def _collect(at: Slot, progress: Progress) -> None:
     elif progress.phase == "failed":
         at.failed = progress.message
     else:
+        at.partial = client.events(ticket)
         at.note = "The run was cancelled."
+        if partial(at, at.experiment_id):
+            at.note += " Below is what it had finished: a partial result, which is not stored."
 
 
 @st.fragment(run_every=POLL)
@@ -150,8 +169,7 @@ def _watch(view: str, ticket: str, draw: Draw | None) -> None:
         ablation_bar.ended(progress)
         st.rerun()
     request, events = slot(view).request, client.events(ticket)
-    done = ablation_bar.share(request, progress, events)
-    ablation_bar.draw(client, ticket, progress, done)
+    ablation_bar.draw(client, ticket, progress, request, events)
     if draw is not None:
         draw(request, events)
 
@@ -171,6 +189,7 @@ def _open_stored(at: Slot, kind: str, run: str) -> None:
         st.warning(f"The stored run {quoted(run, 40)} is of another version ({problem!r}).")
         return
     at.experiment_id, at.failed, at.note = record.about.experiment_id, "", ""
+    at.partial = []
 
 
 def viewer() -> str:

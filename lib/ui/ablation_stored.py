@@ -10,7 +10,7 @@ from lib.ablation import AblationError
 from lib.ablation.client import AblationClient
 from lib.ablation.kinds import request_from
 from lib.ablation.results import About
-from lib.ui import ablation_clients, ablation_restore, ablation_run
+from lib.ui import ablation_clients, ablation_restore, ablation_run, ablation_words
 from lib.ui.ablation_choice import INTERVENTIONS
 
 SHOWN = 200
@@ -50,7 +50,8 @@ def show(experiment_id: str) -> None:
     asked = st.query_params.get(ablation_run.RUN, "")
     about = next((one for one in found if one.key.request == asked), None)
     if about is None:
-        st.caption(f"{len(found)} runs, newest first. Choose one to open it or to run it anew.")
+        many = ablation_words.counted(len(found), "run")
+        st.caption(f"{many}, newest first. Choose one to open it or to run it anew.")
         return
     _one(client, device, about)
 
@@ -98,7 +99,7 @@ def _asked(about: About) -> str:
 def _texts(fields: dict[str, Any]) -> str:
     documents = fields.get("documents")
     if documents:
-        return f"{len(documents)} document{'s' * (len(documents) != 1)}"
+        return ablation_words.counted(len(documents), "document")
     return str(fields.get("prompt", ""))[:40]
 
 

@@ -110,8 +110,8 @@ def _span(found: Interval | None) -> dict[str, float | None]:
 
 
 def _percent(share: float) -> float:
-    """Two decimals; never a negative zero."""
-    return round(100 * share, 2) + 0.0
+    """One decimal, rounded as in the sentence over the table; never a negative zero."""
+    return float(f"{100 * share:.1f}") + 0.0
 
 
 def edited(result: AblationResult) -> Edited:

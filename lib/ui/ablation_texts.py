@@ -7,6 +7,7 @@ import polars as pl
 import streamlit as st
 
 from lib import corpora
+from lib.ablation.fields import half_pair
 from lib.ablation.limits import PROMPT_LIMIT, TEXTS_LIMIT
 from lib.store import tokens as token_store
 from lib.store.text import document_text
@@ -142,31 +143,37 @@ def read_file(name: str, content: bytes) -> list[str]:
     """Documents of an upload.
 
     Raises:
-        TextError: not UTF-8, too long, a line that is no JSON object with a text, or nothing.
+        TextError: not UTF-8, too long, a line that is no JSON object with a text that can be read,
+            or nothing; names the line of the file.
     """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise TextError(
-            f"The file is not UTF-8 text ({problem.reason} at {problem.start})."
-        ) from None
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise TextError(f"Line {line} of the file is not UTF-8 text ({problem.reason}).") from None
     if len(text) > UPLOAD:
         raise TextError(f"The file has {len(text):,} characters; up to {UPLOAD:,} are read.")
-    lines = [line for line in text.split("\n") if line.strip()]
-    if name.endswith(".jsonl"):
-        lines = [_text_of(line, number) for number, line in enumerate(lines, 1)]
-    found = [line.strip() for line in lines if line.strip()]
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+    read = _text_of if name.endswith(".jsonl") else lambda line, number: line
+    found = [known for n, line in lines if (known := read(line, n).strip())]
     if not found:
         raise TextError("The file holds no text.")
     return found
 
 
 def _text_of(line: str, number: int) -> str:
+    where = f"Line {number} of the file"
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        raise TextError(f"Line {number} of the file is not JSON.") from None
+        raise TextError(f"{where} is not JSON.") from None
     text = found.get("text") if isinstance(found, dict) else None
     if not isinstance(text, str):
-        raise TextError(f'Line {number} of the file is no object with a "text".')
+        raise TextError(f'{where} is no object with a "text".')
+    half = half_pair(text)
+    if half is not None:
+        raise TextError(
+            f"{where}: `text` holds half of a surrogate pair (U+{ord(text[half]):04X}, character "
+            f"{half + 1}); write the character."
+        )
     return text

@@ -1,6 +1,6 @@
 """Which adapters have a causal link, from the standard ablation in the store. No Streamlit."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -93,8 +93,14 @@ def marked(points: pl.DataFrame, found: Mapping[str, Link]) -> pl.DataFrame:
     )
 
 
-def said(points: pl.DataFrame, found: Mapping[str, Link], runs: pl.DataFrame) -> str:
-    """How many points have a causal link, which have none, and what was run."""
+def said(
+    points: pl.DataFrame, found: Mapping[str, Link], runs: pl.DataFrame, read: Sequence[int]
+) -> str:
+    """How many points have a causal link, which have none, and what was run.
+
+    Args:
+        read: tokens that were read of each document, by experiments that differ in it.
+    """
     by: dict[str, list[str]] = {SUPPORTED: [], OPEN: [], MISSING: []}
     for name, experiment_id in points.select("name", "experiment_id").iter_rows():
         by[found[experiment_id].state].append(name)
@@ -115,10 +121,11 @@ def said(points: pl.DataFrame, found: Mapping[str, Link], runs: pl.DataFrame) ->
     return (
         f"{told}. Supported = clamping the latents with most of the change to base, at all "
         f"dictionary depths together, undoes more of the output change on "
-        f"{many if few == many else f'{few} to {many}'} held-out documents than each matched control "
-        f"({draws} draws each) at its 97.5th "
-        "percentile, the whole 95 % interval over documents above it; in every training of the "
-        "point. It is asked of the latents, not of the adapter, and at these depths only."
+        f"{many if few == many else f'{few} to {many}'} held-out documents "
+        f"({listed([str(n) for n in read])} tokens of each) than each matched control ({draws} draws "
+        "each) at its 97.5th percentile, the whole 95 % interval over documents above it; in every "
+        "training of the point. It is asked of the latents, not of the adapter, and at these depths "
+        "only."
     )
 
 

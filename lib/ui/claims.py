@@ -38,14 +38,26 @@ def correlation(
             f"({'exact ' * several.partial.exact}p = {several.partial.p:.2g})."
         )
     said += [_without(model, left) for model, left in (without or {}).items() if model in found]
-    kept = {model: steady[model] for model in found if model in steady}
-    if kept:
-        shares = ", ".join(f"{_draws(s.same_sign)} of draws ({m})" for m, s in kept.items())
+    said += _steady({model: steady[model].same_sign for model in found if model in steady})
+    return " ".join(said)
+
+
+def _steady(kept: Mapping[str, float]) -> list[str]:
+    """In how many draws each model's rho keeps its sign; a rho of 0 has none to keep."""
+    shares = [f"{_draws(s)} of draws ({m})" for m, s in kept.items() if not math.isnan(s)]
+    none = [model for model, share in kept.items() if math.isnan(share)]
+    said = []
+    if shares:
         said.append(
             "Under the numbers' own error (documents, and training seeds where repeated) \u03c1 keeps "
-            f"its sign in {shares}."
+            f"its sign in {', '.join(shares)}."
         )
-    return " ".join(said)
+    if none:
+        what = (
+            "It is" if shares else "Whether \u03c1 keeps its sign under the numbers' own error is"
+        )
+        said.append(f"{what} not defined for {listed(none)}, because \u03c1 is 0 there.")
+    return said
 
 
 def _without(model: str, left: Mapping[str, float]) -> str:
@@ -132,5 +144,20 @@ def confounded(found: Confound, models: int, illustration: bool) -> str:
             "and copies with \u22120.80 inside every scale give up to +0.81."
         )
     elif found.pooled.rho * found.within.rho < 0:
-        said += " Opposite signs: the pooled one is made by the differences between models."
+        said += _opposite(found)
     return said
+
+
+_LEVEL = 0.05
+
+
+def _opposite(found: Confound) -> str:
+    """What a pooled rho of the other sign says, which depends on what can be told from 0."""
+    ps = f"pooled p = {found.pooled.p:.2g}, within p = {found.within.p:.2g}"
+    pooled, within = found.pooled.p < _LEVEL, found.within.p < _LEVEL
+    if pooled and within:
+        return " Opposite signs: the pooled one is made by the differences between models."
+    if not (pooled or within):
+        return f" The signs are opposite, but neither differs from 0 ({ps})."
+    which = "pooled one" if pooled else "one within models"
+    return f" The signs are opposite, but only the {which} differs from 0 ({ps})."

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from lib.ui.definitions_ablation import ABLATION
 from lib.ui.definitions_internal import INTERNAL
+from lib.ui.definitions_lens import LENS
 from lib.ui.definitions_points import POINTS
 
 _OTHERS: dict[str, str] = {
@@ -79,7 +80,7 @@ latents wanted before the dictionary shrank.
 """,
 }
 
-DEFINITIONS: dict[str, str] = INTERNAL | POINTS | ABLATION | _OTHERS
+DEFINITIONS: dict[str, str] = INTERNAL | POINTS | ABLATION | LENS | _OTHERS
 
 
 def chosen(names: Iterable[str]) -> str:

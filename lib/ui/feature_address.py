@@ -74,9 +74,10 @@ def pick_page(chosen: latents.Selection, total: int) -> int:
     _turn_to(page)
     if count == 1:
         return 1
-    st.session_state["features:page"] = page
+    # A widget for each page: one whose value is set from here as well would be warned about.
+    key = f"features:page:{page}"
     return st.pagination(
-        count, key="features:page", on_change=lambda: _turn_to(st.session_state["features:page"])
+        count, default=page, key=key, on_change=lambda: _turn_to(st.session_state[key])
     )
 
 

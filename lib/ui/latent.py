@@ -9,7 +9,15 @@ import streamlit as st
 
 from lib.figures.latents import activation_histogram
 from lib.store import crosscoder, latents
-from lib.ui import ablation_address, ablation_clients, cache, checks, tokens
+from lib.ui import (
+    ablation_address,
+    ablation_clients,
+    cache,
+    checks,
+    features_table,
+    latent_tiles,
+    tokens,
+)
 from lib.ui.examples import show_examples
 from lib.ui.feature_address import close, open_latent
 from lib.ui.links import quoted
@@ -41,7 +49,8 @@ def view(chosen: latents.Selection, asked: str) -> None:
         return
     row = found.row(0, named=True)
     _heading(row, latents.neighbours(store, chosen, row["latent"]))
-    _numbers(row)
+    dictionary = crosscoder.dictionary_row(store, chosen.experiment_id, chosen.layer)
+    latent_tiles.show(row, features_table.tokens(dictionary), dictionary["seed_chance"].first())
     _to_ablation(row)
     _checks(row)
     left, right = st.columns([3, 2], gap="large")
@@ -52,27 +61,6 @@ def view(chosen: latents.Selection, asked: str) -> None:
     with right:
         _writes(row)
         _histogram(row)
-
-
-def nu_words(nu_eps: float | None, nu_r: float | None) -> str:
-    """What latent scaling says about one latent, in plain words."""
-    if nu_eps is None or nu_r is None:
-        return "Latent scaling is not defined here (too little of it on the tuned side)."
-    if nu_eps < 0.2 and nu_r < 0.5:
-        return "Both are small: the base model has next to nothing of this feature."
-    parts = []
-    if nu_eps >= 0.2:
-        parts.append(
-            "What the dictionary leaves unexplained holds this direction in the base "
-            f"{nu_eps:.2f} times as strongly as in the tuned model: the base has it as well, "
-            "whatever its decoder norm says."
-        )
-    if nu_r >= 0.5:
-        parts.append(
-            f"The other features write it into the base {nu_r:.2f} times as strongly as into the "
-            "tuned model."
-        )
-    return " ".join(parts)
 
 
 def _heading(row: dict[str, Any], at: pl.DataFrame) -> None:
@@ -93,27 +81,6 @@ def _heading(row: dict[str, Any], at: pl.DataFrame) -> None:
         else f"Number {place:,} of {at['total'][0]:,} in the list's order."
     )
     st.markdown(f"This feature is **{CLASS_WORDS[row['class']]}**. {where}")
-
-
-def _numbers(row: dict[str, Any]) -> None:
-    often = 1 if (row["frequency"] or 0) >= 0.1 else 3
-    values = (
-        ("Norm, base", _digits(row["norm_base"], "#.3g"), "Length of the decoder row, base side"),
-        (
-            "Norm, tuned",
-            _digits(row["norm_tuned"], "#.3g"),
-            "Length of the decoder row, tuned side",
-        ),
-        ("Relative norm", _digits(row["delta_norm"], ".3f"), "0 base only, 1 tuned only"),
-        ("Cosine", _digits(row["cosine"], ".3f"), "Of the base and the tuned direction"),
-        ("Of the difference", _percent(row["difference_share"], 2), "Share of all features'"),
-        ("Fires on", _percent(row["frequency"], often), "Share of training and held-out tokens"),
-        ("nu, error", _digits(row["nu_eps"], ".2f"), "Base / tuned, in what is unexplained"),
-        ("nu, reconstr.", _digits(row["nu_r"], ".2f"), "Base / tuned, in what others explain"),
-    )
-    for column, (label, value, meaning) in zip(st.columns(len(values)), values, strict=True):
-        column.metric(label, value, help=meaning)
-    st.caption(nu_words(row["nu_eps"], row["nu_r"]))
 
 
 def _to_ablation(row: dict[str, Any]) -> None:
@@ -165,11 +132,3 @@ def _histogram(row: dict[str, Any]) -> None:
         ),
         config={"displayModeBar": False},
     )
-
-
-def _digits(value: float | None, form: str) -> str:
-    return "not measured" if value is None else format(value, form)
-
-
-def _percent(share: float | None, decimals: int) -> str:
-    return "not measured" if share is None else f"{100 * share:.{decimals}f} %"

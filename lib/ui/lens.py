@@ -11,6 +11,7 @@ from lib.ui import (
     definitions,
     lens_differences,
     lens_identity,
+    lens_live,
     lens_reads,
     lens_robustness,
     lens_steering,
@@ -27,6 +28,7 @@ VIEWS = {
     "steering": "Steering",
     "causal": "Causal test",
     "robustness": "Robustness",
+    "live": "Live",
     "agent": "Agent",
 }
 _DEFINED = {
@@ -36,9 +38,10 @@ _DEFINED = {
     "steering": ["Steering", "Coherence", "Similarity to a corpus"],
     "causal": ["Swap along the difference"],
     "robustness": ["Robustness checks"],
+    "live": ["Activation difference", "Logit lens", "Patchscope"],
     "agent": ["Interpretability agent"],
 }
-_WITHOUT_LENS = ("corpus", "agent")
+_WITHOUT_LENS = ("corpus", "live", "agent")
 """Views with something to say of an experiment that has no lens itself."""
 
 
@@ -50,6 +53,8 @@ def show(view: str, experiment_id: str, places: Sequence[DeltaGenerator]) -> Non
         return
     if view == "agent":
         agent.show(experiment_id)
+    elif view == "live":
+        lens_live.show(experiment_id)
     elif view == "corpus":
         with places[0]:
             reading = pick_reading("middle")

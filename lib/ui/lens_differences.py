@@ -38,10 +38,18 @@ def show(experiment_id: str, run: dict[str, Any], layer: int) -> None:
     st.plotly_chart(
         by_layer(rows, titles, layer), config={"displayModeBar": False}, key="lens:differences"
     )
+    st.caption(
+        "Bars: one standard error of the mean, as a length. Dotted: what noise alone gives. Dashed: "
+        f"layer {layer}."
+    )
     st.markdown(sentence(rows.filter(layer=layer), titles, layer))
     st.subheader(f"Layer {layer}", anchor=False)
-    table = rows.with_columns(
-        relative_error=pl.col("error") / pl.col("base_norm"), null_share=1 / pl.col("n")
+    order = list(titles)
+    table = rows.sort(pl.col("probe").replace_strict(order, range(len(order))), maintain_order=True)
+    table = table.with_columns(
+        probe=pl.col("probe").replace_strict(titles),
+        relative_error=pl.col("error") / pl.col("base_norm"),
+        null_share=1 / pl.col("n"),
     )
     tables.show(table.filter(layer=layer), _COLUMNS, name="lens_layer", helps=_HELPS)
     with st.expander("Every layer"):
@@ -52,25 +60,24 @@ def sentence(rows: pl.DataFrame, titles: dict[str, str], layer: int) -> str:
     """Length and offset share at one layer, least to most over positions, with error and null."""
     parts = [_of_text(rows.filter(probe=probe), title) for probe, title in titles.items()]
     return (
-        f"**At layer {layer}, {parts[0]}** "
+        f"**At layer {layer}, on {parts[0]}** "
         + " ".join(f"On {part}" for part in parts[1:])
-        + " A difference that is as long on unrelated text as on the corpus is not only about the "
-        "corpus; whether it is one shift for every context is the *Robustness* view."
+        + " Whether it is one shift for every context, the *Robustness* view says."
     )
 
 
 def _of_text(rows: pl.DataFrame, title: str) -> str:
     if rows.is_empty():
-        return f"{title}: no text is long enough."
+        return f"{title}, no text is long enough."
     relative = _span(100 * rows["relative"])
     share = _span(100 * rows["offset_share"])
     errors = (100 * rows["error"] / rows["base_norm"]).drop_nulls()
     error = f"{errors.max():.2g} points" if len(errors) else "not defined (one text)"
     n = _span(rows["n"], "d")
     return (
-        f"{title}: the mean difference is {relative} % as long as the base's activations (over "
+        f"{title}, the mean difference is {relative} % as long as the base's activations ("
         f"{len(rows)} positions; largest standard error {error}; n = {n} texts), and {share} % of "
-        f"the squared differences are one common vector (by chance {100 / rows['n'].min():.1g} %)."
+        f"the squared differences are one common vector (by chance {100 / rows['n'].min():.2g} %)."
     )
 
 

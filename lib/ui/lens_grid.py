@@ -32,11 +32,11 @@ class Cell(NamedTuple):
 class Column(NamedTuple):
     head: str
     note: str
-    """Under the head; for Patchscope the scale."""
+    """Under the head; for Patchscope the scale. A space keeps the line free, nothing does not."""
     tooltip: str
     cells: tuple[Cell, ...]
-    foot: str = ""
-    """Under the last row: the count of own words."""
+    foot: tuple[str, ...] = ()
+    """Lines under the last row: the count of own words."""
 
 
 def cell(token: str, word: int, share: float, rank: int, own: frozenset[int], of: str) -> Cell:
@@ -75,11 +75,11 @@ def grid(title: str, columns: Sequence[Column]) -> str:
     )
     foot = ""
     if any(column.foot for column in columns):
-        cells = "".join(
-            f'<td style="{_TD};border-top:1px solid {theme.NEUTRAL}">{html.escape(c.foot)}</td>'
-            for c in columns
-        )
-        foot = f'<tfoot><tr><th scope="row" style="{_TH}">{OWN_SIGN}</th>{cells}</tr></tfoot>'
+        style = f"{_TD};border-top:1px solid {theme.NEUTRAL}"
+        feet = ("<br>".join(map(html.escape, column.foot)) for column in columns)
+        cells = "".join(f'<td style="{style}">{foot}</td>' for foot in feet)
+        head = f'<th scope="row" style="{_TH};text-align:right" title="{_FOOT}">{OWN_SIGN}</th>'
+        foot = f"<tfoot><tr>{head}{cells}</tr></tfoot>"
     return (
         '<div style="flex:1 1 26rem;min-width:0;overflow-x:auto">'
         f'<div style="font-weight:600;margin-bottom:0.2rem">{html.escape(title)}</div>'
@@ -108,6 +108,7 @@ def legend(corpus: str) -> str:
     )
 
 
+_FOOT = "own words of the distinct words read, and p of so many by chance (Holm)"
 _TH = f"font-weight:400;padding:1px 5px;color:{theme.NEUTRAL};text-align:left"
 _TD = "padding:1px 5px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
 

@@ -1,13 +1,14 @@
 """The Which corpus view: every adapter's read words against every corpus of the same model."""
 
+import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
 
 from lib.evidence.identity import Adapter, Identification, Table, identify
-from lib.figures.lens_matrix import matrix
+from lib.figures.lens_matrix import Scores, matrix
 from lib.metrics.shares import wilson
-from lib.ui import cache, lens_reads, names, tables
-from lib.ui.lens_tokens import READINGS
+from lib.ui import cache, lens_ranks, lens_reads, names, tables
+from lib.ui.lens_tokens import capital
 from lib.ui.lens_words import number
 from lib.ui.verdicts import listed
 
@@ -43,20 +44,21 @@ def show(experiment_id: str, reading: str) -> None:
     for place, (name, one) in zip(places, found.items(), strict=True):
         with place:
             if one is None:
-                st.info(f"{READINGS[name]}: no experiment of {model} has this reading.")
+                st.info(f"{capital(name)}: no experiment of {model} has this reading.")
                 continue
-            st.plotly_chart(figure(one, labels, READINGS[name]), key=f"lens:matrix:{name}",
+            st.plotly_chart(figure(one, labels, capital(name)), key=f"lens:matrix:{name}",
                             config={"displayModeBar": False})  # fmt: skip
-            st.markdown(sentence(one, READINGS[name]))
+            st.markdown(sentence(one, capital(name)))
     st.caption(
         "Orange outline: the corpus that the adapter was trained on. \u25cf: the corpus that is "
         f"named. Corpora of {model} that have a lens are the columns, {_seeds(runs)}."
     )
-    _missing(model, runs)
     shown = {name: one for name, one in found.items() if one is not None}
     for name, one in shown.items():
-        with st.expander(f"Every number: {READINGS[name]}"):
+        with st.expander(f"Every number: {capital(name)}"):
             tables.show(frame(one, labels), _COLUMNS, name=f"lens_corpora_{name}", helps=_HELPS)
+    lens_ranks.show(runs, labels)
+    _missing(model, runs)
 
 
 def table(runs: pl.DataFrame, words: pl.DataFrame) -> Table | None:
@@ -74,8 +76,7 @@ def table(runs: pl.DataFrame, words: pl.DataFrame) -> Table | None:
             adapters.append(Adapter(row["experiment_id"], row["corpus"], positions))
     if not adapters:
         return None
-    own = {row["corpus"]: row["words"] for row in reversed(runs.to_dicts())}
-    return identify(adapters, own, int(runs["vocabulary"].max()))
+    return identify(adapters, lens_ranks.own_words(runs), int(runs["vocabulary"].max()))
 
 
 def one_seed(found: Table) -> Table:
@@ -96,25 +97,26 @@ def sentence(found: Table, reading: str) -> str:
     failed = total - found.right
     return (
         f"**{reading}: {found.right} of {total} adapters are named right, {failed} "
-        f"{'is' if failed == 1 else 'are'} not** ({len(wrong)} as another corpus, {none} as none; by "
-        f"drawing a corpus, {100 * found.chance:.0f} % would be). Over one training seed per corpus "
-        f"{once.right} of {len(once.rows)} (95 % {100 * held.low:.0f} to {100 * held.high:.0f} %), "
+        f"{'is' if failed == 1 else 'are'} not** ({len(wrong)} as another corpus, {none} as none, by "
+        f"a tie or for want of an own word; by drawing a corpus, {100 * found.chance:.0f} % would "
+        f"be). Over one training seed per corpus {once.right} of {len(once.rows)} (95 % "
+        f"{100 * held.low:.0f} to {100 * held.high:.0f} %), "
         f"exact p = {number(once.p)} (one-sided; smallest possible "
         f"{number(found.chance ** len(once.rows))})."
     )
 
 
-def figure(found: Table, labels: dict[str, str], reading: str):
+def figure(found: Table, labels: dict[str, str], reading: str) -> go.Figure:
     """The heat map of one reading."""
-    return matrix(
+    scores = Scores(
         found.shares,
         [labels[row.adapter.experiment_id] for row in found.rows],
         found.corpora,
         [row.adapter.corpus for row in found.rows],
         [row.named for row in found.rows],
         [_hovers(row, found, labels) for row in found.rows],
-        title=f"{reading}: share of the words read that are a corpus\u2019 own",
     )
+    return matrix(scores, title=f"{reading}: words read that are a corpus\u2019 own, %")
 
 
 def _hovers(row: Identification, found: Table, labels: dict[str, str]) -> list[str]:

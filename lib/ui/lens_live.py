@@ -18,7 +18,7 @@ from lib.ui import (
 from lib.ui import lens_live_tokens as found
 from lib.ui.ablation_controls import Options
 from lib.ui.frame import url_choice
-from lib.ui.links import quoted, warnings_in
+from lib.ui.links import warnings_in
 
 VIEW, SCOPE = "lens", "lens_scope"
 """Slots of ``ablation_run``: the prompt's run, and Patchscope of one of its tokens."""
@@ -26,15 +26,6 @@ TOKEN, SCOPED = "live_token", "live_scope"
 """Query parameters: the token that is read, and the one whose Patchscope was asked for."""
 _SHOWN = "lens:live:shown"
 _CHAT = {"no": "as it is", "yes": "as a chat turn"}
-COLUMNS = {
-    "token": st.column_config.NumberColumn("token", help="0 = the first after the start token"),
-    "text": "text",
-    "relative": st.column_config.NumberColumn("relative norm", format="%.1f %%"),
-    "norm": st.column_config.NumberColumn("|tuned - base|", format="%.3g"),
-    "base": st.column_config.NumberColumn("|base|", format="%.4g"),
-    "cosine": st.column_config.NumberColumn("cosine with the rest", format="%.2f"),
-    "massive": "massive", "difference": "tuned - base says", "negated": "base - tuned says",
-}  # fmt: skip
 
 
 def show(experiment_id: str) -> None:
@@ -93,7 +84,7 @@ def _ask(experiment_id: str, row: list) -> LensRequest | None:
             "Tokens read", "live_k", 10, st.number_input, 1, TOP_LIMIT,
             help="Of each reading, most probable first",
         )  # fmt: skip
-    with row[4].popover("Texts", width="stretch"):
+    with row[4].popover("Examples", width="stretch"):
         ablation_examples.example(experiment_id)
     prompt = ablation_examples.prompt(experiment_id)
     try:
@@ -120,13 +111,28 @@ def _finished(result: LensResult, asked: LensRequest | None, options: Options) -
     _token(result, picked, options)
     st.markdown("**Every token**")
     st.dataframe(
-        found.table(result), hide_index=True, width="stretch", column_config=COLUMNS,
+        found.table(result), hide_index=True, width="stretch", column_config=found.COLUMNS,
         on_select=_row_chosen, selection_mode="single-row", key="lens:live:table",
     )  # fmt: skip
     st.caption(
         f"Choose a row to read that token. Run `{result.request.id}` on {result.device}: "
         f"{result.base_model}, residual stream after layer {result.layer}; {result.seconds:.2f} s."
     )
+    st.button(
+        "Run it anew", icon=":material/replay:", on_click=_replay, args=(result, options),
+        disabled=not options.ready, help="Once more, and say whether every number is the same",
+    )  # fmt: skip
+
+
+def _replay(result: LensResult, options: Options) -> None:
+    at = ablation_run.slot(VIEW)
+    at.failed = at.note = ""
+    at.device = options.device
+    try:
+        client = ablation_clients.client(options.device)
+        at.ticket = client.replay(result.request.id, viewer=ablation_run.viewer())
+    except AblationError as problem:
+        at.failed = str(problem)
 
 
 def _pick(result: LensResult) -> int:
@@ -183,12 +189,5 @@ def _patchscope(result: LensResult, picked: int, options: Options) -> None:
         if not at.ticket:
             st.caption("The tuned model itself says what the difference here stands for.")
         return
-    said = answer.scope
-    st.dataframe(found.scope(said.tokens), hide_index=True, width="stretch")
-    if not said.score > 0:
-        st.caption("No length of the difference makes the prompts agree on words.")
-        return
-    st.caption(
-        f"Token {picked} {quoted(result.tokens[picked].token, 40)}; read at {said.scale:g} times the "
-        f"usual length of the stream; agreement times coherence {said.score:.2f}."
-    )
+    st.dataframe(found.scope(answer.scope.tokens), hide_index=True, width="stretch")
+    st.caption(found.scoped(answer.scope))

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import streamlit as st
 
-from lib.ablation.looking import READINGS, LensResult, TokenLens
+from lib.ablation.looking import READINGS, LensResult, Scope, TokenLens
 from lib.ablation.outcome import NextToken
 from lib.figures import theme
 from lib.ui import tokens
 from lib.ui.links import quoted
 from lib.ui.verdicts import signed
 
-FULL = 0.5
+FULL = 0.4
 """Relative norm that gets the full colour: the same for every prompt, layer and strength, so that the
 difference can be seen to grow."""
 COLOURS = (theme.DIFFERENCE, theme.ACCENT)
@@ -20,6 +21,15 @@ COLOURS = (theme.DIFFERENCE, theme.ACCENT)
 TITLES = {
     "difference": "tuned - base", "negated": "base - tuned", "base": "base's own stream",
     "tuned": "tuned's own stream",
+}  # fmt: skip
+COLUMNS = {
+    "token": st.column_config.NumberColumn("token", help="0 = the first after the start token"),
+    "text": "text",
+    "relative": st.column_config.NumberColumn("relative norm", format="%.1f %%"),
+    "norm": st.column_config.NumberColumn("|tuned - base|", format="%.3g"),
+    "base": st.column_config.NumberColumn("|base|", format="%.4g"),
+    "cosine": st.column_config.NumberColumn("cosine with the rest", format="%.2f"),
+    "massive": "massive", "difference": "tuned - base says", "negated": "base - tuned says",
 }  # fmt: skip
 DEFINITIONS = """
 **Live lens.** The prompt runs through base and tuned, and the residual stream after one block is
@@ -99,6 +109,16 @@ def readings(token: TokenLens) -> pl.DataFrame:
 
 def scope(said: Sequence[NextToken]) -> pl.DataFrame:
     return pl.DataFrame({"rank": list(range(1, len(said) + 1)), "Patchscope": _cells(said)})
+
+
+def scoped(said: Scope) -> str:
+    """How Patchscope came to these tokens."""
+    if not said.score > 0:
+        return "No length of the difference makes the prompts agree on words."
+    return (
+        f"Read at {said.scale:g} times the usual length of the stream; agreement times coherence "
+        f"{said.score:.2f}."
+    )
 
 
 def table(result: LensResult) -> pl.DataFrame:

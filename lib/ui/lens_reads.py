@@ -9,6 +9,8 @@ from lib import config, paths
 from lib.store import lens as _queries
 from lib.ui import cache
 
+SHOWN = 4
+"""Experiments that are named where one has no lens."""
 _TABLES = {
     "difference": _queries.differences,
     "robustness": _queries.robustness,
@@ -62,10 +64,23 @@ def words_read(reading: str) -> pl.DataFrame:
     return _words_read(cache.store_id(), reading)
 
 
+@st.cache_data(max_entries=8, show_spinner=False)
+def _rankings(store_id: str) -> pl.DataFrame:
+    return _queries.rankings(cache.store())
+
+
+def rankings() -> pl.DataFrame:
+    """Of ``lib.store.lens.rankings``: every word in use, by experiment."""
+    return _rankings(cache.store_id())
+
+
 def missing(experiment_id: str) -> None:
     """Says that there is no lens, of which experiments there is one, and which command makes one."""
     known = runs()["experiment_id"].to_list()
-    has = f"It has one of {', '.join(f'`{name}`' for name in known)}." if known else ""
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    has = (
+        f"It has one of {', '.join(f'`{name}`' for name in known[:SHOWN])}{more}." if known else ""
+    )
     st.info(
         f"The store has no lens of `{experiment_id}`: its `lens` stage has not run, or its recipe "
         f"has `lens: {{texts: 0}}`. {has} This command makes it; finished stages are kept:",

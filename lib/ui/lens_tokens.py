@@ -43,10 +43,9 @@ _HELPS = {
 }
 
 
-def available(rows: pl.DataFrame) -> list[str]:
-    """Readings that this layer has, in the order of ``READINGS``."""
-    found = set(rows["reading"])
-    return [name for name in READINGS if name in found]
+def capital(reading: str) -> str:
+    """The name of a reading as a sentence starts."""
+    return READINGS[reading][0].upper() + READINGS[reading][1:]
 
 
 def show(experiment_id: str, run: dict[str, Any], layer: int, reading: str) -> None:
@@ -55,13 +54,11 @@ def show(experiment_id: str, run: dict[str, Any], layer: int, reading: str) -> N
     names = [reading, "lens" if reading == "patchscope" else "patchscope"]
     chosen = {name: rows.filter(reading=name).to_dicts() for name in names}
     found = {name: lens_words.overlaps(part, run) for name, part in chosen.items() if part}
-    for name, part in found.items():
-        label = f"{READINGS[name][0].upper()}{READINGS[name][1:]} at layer {layer}"
-        st.markdown(
-            lens_words.sentence(label, part, run["corpus"], run["texts"], run["reference"])
-        )
     st.html(legend(run["corpus"]))
     st.html(beside([table(n, part, run, found[n]) for n, part in chosen.items() if part]))
+    for name, part in found.items():
+        label = f"{capital(name)} at layer {layer}"
+        st.markdown(lens_words.sentence(label, part, run["corpus"], run["texts"], run["reference"]))
     for name in (name for name, part in chosen.items() if not part):
         st.caption(_absent(name, layer, run["layer"]))
     if "base_head" not in set(lens_reads.readings(experiment_id, run["layer"])["reading"]):
@@ -76,13 +73,11 @@ def show(experiment_id: str, run: dict[str, Any], layer: int, reading: str) -> N
 
 def _absent(name: str, layer: int, middle: int) -> str:
     if layer != middle:
-        return f"{READINGS[name]}: measured at layer {middle} only. Choose it to see this reading."
-    return f"{READINGS[name]}: nothing was read at layer {layer}; no scale or text gave a reading."
+        return f"{capital(name)}: measured at layer {middle} only. Choose it to see this reading."
+    return f"{capital(name)}: nothing was read at layer {layer}; no scale or text gave a reading."
 
 
-def table(
-    name: str, rows: list[dict[str, Any]], run: dict[str, Any], found: list[Overlap]
-) -> str:
+def table(name: str, rows: list[dict[str, Any]], run: dict[str, Any], found: list[Overlap]) -> str:
     """HTML of one reading: a column for every position."""
     own = frozenset(run["words"])
     columns = []
@@ -92,16 +87,16 @@ def table(
         columns.append(
             Column(
                 head="all" if row["position"] < 0 else f"position {row['position']}",
-                note="" if scale is None else f"\u00d7 {scale:g} \u03b7",
+                note="\u00a0" if scale is None else f"\u00d7 {scale:g} \u03b7",
                 tooltip=_head(row, run),
                 cells=tuple(
                     cell(token, word, share, rank, own, run["corpus"])
                     for rank, (token, word, share) in enumerate(listed, 1)
                 ),
-                foot=f"{overlap.found.overlap} of {overlap.found.read} words, p {number(overlap.p)}",
+                foot=(f"{overlap.found.overlap} of {overlap.found.read}", f"p {number(overlap.p)}"),
             )
         )
-    return grid(READINGS[name], columns)
+    return grid(capital(name), columns)
 
 
 def _head(row: dict[str, Any], run: dict[str, Any]) -> str:

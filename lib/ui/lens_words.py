@@ -85,7 +85,7 @@ def sentence(name: str, found: Sequence[Overlap], corpus: str, texts: int, refer
     span = "" if held is None else f", 95 % {100 * held.low:.0f} to {100 * held.high:.0f} %"
     n = f"n = {top.found.read} distinct words of {top.tokens} tokens, mean of {texts} probe texts"
     own = (
-        f"**{name}: {top.found.overlap} of {top.found.read} words read are {corpus}\u2019s own** "
+        f"**{name}: {top.found.overlap} of {top.found.read} words read are own words of {corpus}** "
         f"({100 * top.found.share:.0f} %{span}{where}; by chance {top.found.expected:.2g}; "
         f"p = {number(top.p)}{' after Holm' if len(found) > 1 else ''}; {n})."
     )
@@ -114,12 +114,15 @@ def _rest(found: Sequence[Overlap], tokens: int, reference: str) -> str:
             f"; of the {tokens - plain} words {sum(common)} are among the {COMMON} most frequent of "
             f"{reference}"
         )
-    shares = [one.word_share for one in found]
-    return f"{told}. Words hold {percent(min(shares))} to {percent(max(shares))} of the probability."
+    ends = dict.fromkeys(percent(end(one.word_share for one in found)) for end in (min, max))
+    return f"{told}. Words hold {' to '.join(ends)} of the probability that is listed."
 
 
 def number(p: float) -> str:
-    return "1" if p > 0.995 else f"{p:.2g}" if p >= 0.001 else f"{p:.0e}"
+    """A p value with the digits that matter: ``0.11``, ``3e-9``."""
+    if p >= 0.001:
+        return "1" if p > 0.995 else f"{p:.2g}"
+    return f"{p:.0e}".replace("e-0", "e-").replace("-", "\u2212") if p else "0"
 
 
 @lru_cache(maxsize=4)

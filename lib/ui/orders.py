@@ -26,7 +26,7 @@ class Steadiness(NamedTuple):
     error: float
     """Standard deviation in natural-log units, about the relative error; median of all values."""
     same_sign: float
-    """Share of draws in which rho keeps its sign."""
+    """Share of draws in which rho keeps its sign; NaN where rho is 0 and has none."""
 
 
 class Confound(NamedTuple):
@@ -106,6 +106,10 @@ def _error(axis: str) -> pl.Expr:
     return (documents.pow(2) + seeds.pow(2)).sqrt()
 
 
+def _known(share: float) -> float | None:
+    return None if np.isnan(share) else share
+
+
 WITHIN = "within models"
 PARTIAL = "ranks less each model's mean"
 
@@ -132,7 +136,7 @@ def hypotheses(points_by_pair: Mapping[tuple[str, str], pl.DataFrame]) -> pl.Dat
             rows.append({
                 "inner": inner, "outer": outer, "over": over, **test._asdict(),
                 "loo_low": min(left, default=None), "loo_high": max(left, default=None),
-                "same_sign": steady[over].same_sign if over in steady else None,
+                "same_sign": _known(steady[over].same_sign) if over in steady else None,
             })  # fmt: skip
     table = pl.DataFrame(rows, schema=HYPOTHESES)
     return table.with_columns(p_holm=pl.Series(holm(table["p"].to_list()), dtype=pl.Float64))

@@ -44,6 +44,17 @@ def seeds(row: Mapping[str, object]) -> str:
     )
 
 
+def counts(row: Mapping[str, object]) -> str:
+    """n of a single training, and the axes on which it has no interval.
+
+    Args:
+        row: columns n_tokens, n_documents, x_low, y_low (null = no interval).
+    """
+    bare = [axis for axis, low in (("inner", "x_low"), ("outer", "y_low")) if row[low] is None]
+    lacks = f"; no interval on the {' and '.join(bare)} axis" if bare else ""
+    return f"{row['n_documents']} documents, {row['n_tokens']:,} tokens{lacks}"
+
+
 def _range(reach: Reach | None, unit: str = "") -> str:
     if reach is None:
         return "not measured"

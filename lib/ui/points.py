@@ -1,6 +1,6 @@
 """Points of the regime scatter: which columns, which cuts, which label. No Streamlit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -55,6 +55,7 @@ def measured(
     points = _described(points, judgements, timed, inner, controls)
     belongs = points.select(pl.col("experiment_id").alias("point"), pl.col("runs")).explode("runs")
     runs = runs.join(belongs, left_on="experiment_id", right_on="runs", maintain_order="left")
+    runs = runs.with_columns(says=_of_seeds(runs, _reaches(runs["model"], inner, controls)))
     cuts.sort(key=lambda cut: cut.label)
     return Measured(points.select(*COLUMNS, *MORE), cuts, judgements, timed, runs)
 
@@ -67,10 +68,7 @@ def _described(
     controls: nulls.Nulls | None,
 ) -> pl.DataFrame:
     """Adds regime, name, and what the pointer says: label, nulls, seeds, tokens."""
-    reaches = {
-        str(model): controls.reach(str(model), inner.column) if controls else (None, None)
-        for model in points["model"].unique()
-    }
+    reaches = _reaches(points["model"], inner, controls)
     says = [
         "<br>".join([
             pointer.label(
@@ -86,6 +84,29 @@ def _described(
         unit=pl.lit(inner.unit),
         regime=pl.Series([judgements[e].label for e in points["experiment_id"]], dtype=pl.String),
         says=pl.Series(says, dtype=pl.String),
+    )
+
+
+def _reaches(
+    models: pl.Series, inner: Inner, controls: nulls.Nulls | None
+) -> dict[str, tuple[nulls.Reach | None, nulls.Reach | None]]:
+    """What the null controls of each model reach on both axes."""
+    return {
+        str(model): controls.reach(str(model), inner.column) if controls else (None, None)
+        for model in models.unique()
+    }
+
+
+def _of_seeds(
+    runs: pl.DataFrame, reaches: Mapping[str, tuple[nulls.Reach | None, nulls.Reach | None]]
+) -> pl.Series:
+    """What the pointer says of a single training: nulls, intervals that are missing, n."""
+    return pl.Series(
+        [
+            "<br>".join([pointer.null(reaches[row["model"]]), pointer.counts(row)])
+            for row in runs.iter_rows(named=True)
+        ],
+        dtype=pl.String,
     )
 
 

@@ -46,3 +46,14 @@ def _causal(store_id: str) -> pl.DataFrame:
 
 def causal() -> pl.DataFrame:
     return _causal(cache.store_id())
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _tokens_read(store_id: str) -> list[int]:
+    asked = "SELECT DISTINCT prompt_limit FROM causal_run ORDER BY ALL"
+    return cache.store().sql(asked).pl()["prompt_limit"].to_list()
+
+
+def tokens_read() -> list[int]:
+    """How many tokens of each document the standard ablations read: one number where all agree."""
+    return _tokens_read(cache.store_id())

@@ -71,7 +71,7 @@ def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
     found = causal.links(ablations, dict(trainings))
     _scatter(shown._replace(points=causal.marked(chosen, found)), inner, text, controls)
     _say(shown, inner, text, source, controls)
-    st.markdown(causal.said(chosen, found, ablations))
+    st.markdown(causal.said(chosen, found, ablations, reads.tokens_read()))
     _say_left_out(known.filter(
         pl.col("base_model").is_in(models), pl.col("corpus").is_in(corpora)
     ), shown.runs, text)  # fmt: skip

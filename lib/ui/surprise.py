@@ -85,18 +85,24 @@ def points(
     cells = _described(retest.cells(rows, VALUES), controls)
     belongs = cells.select(pl.col("experiment_id").alias("point"), pl.col("runs")).explode("runs")
     runs = rows.join(belongs, left_on="experiment_id", right_on="runs", maintain_order="left")
-    return Surprise(cells.drop("runs"), runs.with_columns(name=names.label(runs)))
+    runs = runs.with_columns(name=names.label(runs), says=_pointed(runs, controls))
+    return Surprise(cells.drop("runs"), runs)
 
 
 def _described(cells: pl.DataFrame, controls: Nulls) -> pl.DataFrame:
     """Adds the name, and what the pointer says."""
     shown = names.labels(cells.with_columns(seed=pl.lit(0)))
-    nulls = {m: pointer.null(controls.reach(m, "ratio")) for m in set(cells["model"])}
-    says = [f"{_says(row)}<br>{nulls[row['model']]}" for row in cells.iter_rows(named=True)]
     return cells.with_columns(
         name=pl.col("experiment_id").replace_strict(shown, return_dtype=pl.String),
-        says=pl.Series(says, dtype=pl.String),
+        says=_pointed(cells, controls),
     )
+
+
+def _pointed(rows: pl.DataFrame, controls: Nulls) -> pl.Series:
+    """What the pointer says of points, or of single trainings, besides their values."""
+    nulls = {m: pointer.null(controls.reach(m, "ratio")) for m in set(rows["model"])}
+    says = [f"{_says(row)}<br>{nulls[row['model']]}" for row in rows.iter_rows(named=True)]
+    return pl.Series(says, dtype=pl.String)
 
 
 def published(cells: pl.DataFrame) -> pl.DataFrame:
@@ -127,7 +133,8 @@ def _says(row: dict[str, object]) -> str:
             if row["null_count"] is not None
             else "; null not measured"
         )
-    seeds = f"<br>mean of {row['seeds']} training seeds" if row["seeds"] > 1 else ""
+    many = row.get("seeds", 1)  # a single training has no such column
+    seeds = f"<br>mean of {many} training seeds" if many > 1 else ""
     return f"{counted}<br>{row['n_documents']} documents, {row['n_tokens']:,} tokens{seeds}"
 
 

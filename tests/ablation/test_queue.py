@@ -1,5 +1,6 @@
 """The queue with a stand-in worker: joining, leaving, time limits, estimates, failures, devices."""
 
+import re
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ import pytest
 from lib.ablation import AblationError
 from lib.ablation.client import AblationClient
 from lib.ablation.generate import GenerateRequest
+from lib.ablation.jobs import Run
 from lib.ablation.lane import devices_asked
 from lib.ablation.results import Key
 from lib.ablation.timings import Estimate, Timings
@@ -170,6 +172,58 @@ def test_progress_counts_parts_and_hands_other_events_on(bench):
     bench.let("go")
     wait(client, late)
     assert client.events("no such ticket") == []
+
+
+def test_what_is_left_of_a_stage_falls_while_nothing_new_is_said(bench, monkeypatch):
+    run = Run(KEY, ask())
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    run.hear({"event": "stage", "stage": "treated", "done": 0, "total": 14})
+    assert run.pace is None
+    seen = []
+    for seconds, done in ((26.0, 13), (1.0, None), (0.9, None), (30.0, None)):
+        clock[0] += seconds
+        if done:
+            run.hear({"event": "stage", "stage": "treated", "done": done, "total": 14})
+        seen.append(run.pace.low)
+    assert seen == pytest.approx([2.0, 1.0, 0.1, 0.0])
+    assert run.pace.words == "at least 1 s"
+
+
+def test_who_opens_the_address_again_sees_how_long_it_has_been_going(bench):
+    client = bench.client()
+    first = client.submit(ask("hold go"), viewer="a")
+    bench.begun(client, first)
+    time.sleep(0.5)
+    again = client.submit(ask("hold go"), viewer="another browser")
+    assert client.progress(again).seconds >= 0.5
+    bench.let("go")
+    wait(client, again)
+    assert client.progress(client.submit(ask("hold go"))).seconds < 0.5  # an answer that is there
+
+
+def test_who_is_next_is_told_of_a_cancelled_run_that_has_not_stopped(bench):
+    client = bench.client(grace=20.0)
+    held = client.submit(ask("stubborn go"))
+    bench.begun(client, held)
+    following, last = client.submit(ask("next")), client.submit(ask("last"))
+    assert client.progress(following).words == "queued, 1 ahead"
+    client.cancel(held)
+    told = client.progress(following)
+    assert 15 < told.stopping <= 20
+    assert re.fullmatch(r"waiting for a cancelled run to stop, at most (1\d|20) s more", told.words)
+    assert client.progress(last).words == "queued, 2 ahead"
+    bench.let("go")
+    assert wait(client, last).phase == wait(client, following).phase == "done"
+
+
+def test_a_cancelled_run_keeps_what_it_had_told(bench):
+    client = bench.client()
+    ticket = client.submit(ask("draws never"))
+    wait(client, ticket, lambda p: len(client.events(ticket)) == 3)
+    client.cancel(ticket)
+    assert client.progress(ticket).phase == "cancelled"
+    assert [e["condition"]["kl"] for e in client.events(ticket)] == [0.0, 0.5, 1.0]
 
 
 def test_estimates_are_ranges_of_what_was_measured_or_unknown(bench):

@@ -48,6 +48,15 @@ def test_one_number_over_its_limit_fails_one_check(changed, failed):
     assert count(one(**changed)).row(0) == (5, 0)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_was_not_measured(value):
+    changed = dict.fromkeys(("frequency", "top_document", "top_position"), value)
+    found = check(one(**changed)).row(0, named=True)
+    assert [name for name in CHECKS if found[name] is None] == ["density", "document", "position"]
+    fired = one().with_columns(firings=pl.lit(value), seeds_found=pl.lit(value))
+    assert check(fired).select("firings", "seeds").row(0) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("missing", "unknown"),
     [

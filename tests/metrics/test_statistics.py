@@ -193,6 +193,12 @@ def test_measurement_error_of_the_published_result(sd, same, negative):
     assert got.negative == got.same_sign == pytest.approx(negative, abs=0.015)
 
 
+def test_a_rho_of_0_has_no_sign_to_keep():
+    got = measurement_error([1.0, 2.0, 3.0, 4.0], [2.0, 4.0, 1.0, 3.0], 0.3)
+    assert math.isnan(got.same_sign)
+    assert 0.2 < got.negative < 0.5  # the rest is 0 again
+
+
 def test_no_measurement_error_changes_nothing():
     assert measurement_error(R_70B, KL_70B, 0.0, draws=10) == (1.0, 1.0, 1.0)
     tied = measurement_error([1, 1, 2, 3], [1, 2, 2, 4], 0.0, draws=10)

@@ -18,8 +18,10 @@ import torch
 from jaxtyping import config
 
 import lib.metrics
+from lib.metrics.angles import Chance, max_cosine, principal_angles, span
 from lib.metrics.attainable import attainable
 from lib.metrics.cka import (
+    LeftOut,
     StreamingCKA,
     cka_interval,
     debiased_cka,
@@ -34,6 +36,8 @@ from lib.metrics.intervals import (
     bootstrap_mean,
     bootstrap_ratio,
     jackknife_interval,
+    percentiles,
+    resample_counts,
     sums_by_group,
 )
 from lib.metrics.latents import LatentScaling, classify_latents, delta_norm, shares
@@ -55,6 +59,7 @@ from lib.metrics.statistics import (
     spearman_exact,
     stratified_spearman,
 )
+from lib.metrics.support import Sampled, judge, sample_axis
 
 N, D, V = 24, 6, 50
 
@@ -139,6 +144,10 @@ def of_two_views() -> Iterator[Case]:
 
 def of_blocks() -> Iterator[Case]:
     alone = jackknife_cka(X, Y, ALONE)
+    for left_out in (LeftOut(NAN, np.ones(3)), LeftOut(0.5, np.array([0.5, NAN, 0.5]))):
+        yield Case(cka_interval, "NaN", lambda v=left_out: cka_interval(v), "CKA is not finite")
+    yield Case(late_part, "infinity", lambda: late_part(np.full((2, 9), math.inf)), None)
+    yield Case(late_minus_mid, "infinity", lambda: late_minus_mid(np.full((2, 9), math.inf)), None)
     yield Case(cka_interval, "one block", lambda: cka_interval(alone)[1:], None)
     few = np.full((2, 3), 0.1)  # three layers have no late part
     yield Case(late_part, "three layers", lambda: late_part(few), None)
@@ -170,6 +179,15 @@ def of_reconstructions() -> Iterator[Case]:
     yield Case(
         peak_of_sums, "NaN", lambda: peak_of_sums(np.full((3, 2, 3), NAN)), "totals of document 0"
     )
+    still = np.ones((3, 2, 3))
+    still[:, 1] = 0.0
+    yield Case(
+        peak_of_sums, "a silent layer", lambda: peak_of_sums(still), "layer 1 of 2 has no var"
+    )
+    yield Case(peak_of_sums, "no document", lambda: peak_of_sums(np.ones((0, 2, 3))), "one or more")
+    yield Case(peak_of_sums, "two axes", lambda: peak_of_sums(np.ones((2, 3))), "not .documents")
+    call = lambda: peak_ratio([(X, Y, Y)] * 2, [GROUPS])  # noqa: E731
+    yield Case(peak_ratio, "fewer groups", call, "2 layers have 1 lists")
     every = np.unique(GROUPS.numpy())
     for place in range(3):
         views = [X, Y, Y]
@@ -211,6 +229,8 @@ def of_documents() -> Iterator[Case]:
         yield Case(of, "lengths", lambda f=of: f([1.0], [1, 2]), "one entry per document")
         yield Case(of, "no tokens", lambda f=of: f([0.0, 0.0], [0, 0]), "sum to zero")
         yield Case(of, "one document", lambda f=of: f([3.0], [2])[1:], None)
+    yield Case(bootstrap_mean, "NaN tokens", lambda: bootstrap_mean([1.0], [NAN]), "0 or more")
+    yield Case(resample_counts, "none", lambda: resample_counts(0), "documents to draw from")
     labels = np.array([1, 2])
     yield Case(sums_by_group, "lengths", lambda: sums_by_group(sums, labels), "4 tokens have 2")
 
@@ -237,6 +257,21 @@ def of_latents() -> Iterator[Case]:
     yield Case(delta_norm, "NaN", lambda: delta_norm(ok, ok * NAN), "norm_tuned holds values")
     yield Case(delta_norm, "negative", lambda: delta_norm(-ok, ok), "norm_base holds values")
     yield Case(delta_norm, "no norms", lambda: delta_norm(0 * ok, 0 * ok), None)
+    classes = {
+        "infinite norm": (ok * math.inf, ok * 20, "lies outside 0..1"),
+        "norm 1.5": (ok * 1.5, ok * 20, "lies outside 0..1"),
+        "NaN firings": (ok / 2, spoiled(torch.ones(6))[3:] * 20, "firings is not finite"),
+        "negative firings": (ok / 2, -ok, "a count below 0"),
+    }
+    for name, (norms, fired, says) in classes.items():
+        call = lambda v=(norms, fired): classify_latents(*v)  # noqa: E731
+        yield Case(classify_latents, name, call, says)
+    at = torch.zeros(N, 1, dtype=torch.int64)
+    update = LatentScaling(decoder[:, 1]).update_sparse
+    views = (x, hat, at, codes[:, :1])
+    yield Case(LatentScaling, "NaN decoder", lambda: update(*views, spoiled(decoder)), "decoder is")
+    yield Case(LatentScaling, "2-D decoder", lambda: update(*views, decoder[:, 1]), "not 3 axes")
+    yield Case(LatentScaling, "latents", lambda: update(*views, decoder[:2]), "are not .tokens, 2")
     counts = torch.tensor([20])
     yield Case(classify_latents, "lengths", lambda: classify_latents(ok, counts), "have 1 counts")
     yield Case(shares, "NaN", lambda: shares(ok * NAN, decoder), "sum_squares is not finite")
@@ -249,6 +284,22 @@ def of_latents() -> Iterator[Case]:
     broken = [spoiled(decoder)], [alive]
     yield Case(stability, "none", lambda: stability(decoder, [], alive, []), "at least one replica")
     yield Case(stability, "NaN", lambda: stability(decoder, broken[0], alive, none[1]), "NaN")
+    short, absent = torch.zeros(2, dtype=torch.int64), torch.full((3,), 3)
+    yield Case(
+        change_cosine, "short", lambda: change_cosine(decoder, decoder, short), "2 entries for 3"
+    )
+    yield Case(
+        change_cosine, "absent", lambda: change_cosine(decoder, decoder, absent), "not among"
+    )
+    yield Case(match, "mask", lambda: match(decoder, decoder, alive[:2]), "2 entries for 3")
+    yield Case(match, "other mask", lambda: match(decoder, decoder, alive, alive[:2]), "2 entries")
+    masks = alive[:2], none[1]
+    yield Case(stability, "mask", lambda: stability(decoder, none[0], *masks), "2 entries for 3")
+    masks = alive, [alive[:2]]
+    yield Case(
+        stability, "its mask", lambda: stability(decoder, none[0], *masks), "2 entries for 3"
+    )
+    yield Case(random_cosine, "negative", lambda: random_cosine(-1, 5), "at least 0")
     lost = torch.full((3,), -1)
     yield Case(change_cosine, "no partner", lambda: change_cosine(decoder, decoder, lost), None)
     yield Case(random_cosine, "d", lambda: random_cosine(5, 1), "d of at least 2")
@@ -302,6 +353,10 @@ def of_points() -> Iterator[Case]:
     yield Case(null_cuts, "none", lambda: null_cuts([]), "no null draw")
     yield Case(null_cuts, "NaN", lambda: null_cuts([1.0, NAN]), "must be finite")
     yield Case(wilson, "nothing", lambda: wilson(0, 0), "n >= 1")
+    for value in (math.inf, NAN):
+        yield Case(wilson, f"of {value}", lambda v=value: wilson(3, v), "n >= 1")
+        call = lambda v=value: measurement_error([1, 2, 3], [1, 2, 3], v)  # noqa: E731
+        yield Case(measurement_error, f"sd {value}", call, "finite sd_log")
     still, layers = np.zeros(4), np.array([0.1, NAN, 0.2, 0.3])
     yield Case(late_share, "nothing moved", lambda: late_share(still, 2), None)
     yield Case(late_share, "NaN", lambda: late_share(layers, 2), None)
@@ -314,7 +369,127 @@ def of_points() -> Iterator[Case]:
     yield Case(late_envelope, "NaN", lambda: late_envelope(layers, layers, 2), None)
 
 
+def of_levels() -> Iterator[Case]:
+    """A level of confidence, everywhere one is taken."""
+    left_out = jackknife_cka(X, Y, GROUPS)
+    sums = np.ones((4, 1))
+    calls = {
+        bootstrap: lambda level: bootstrap(lambda t: t[:, 0], sums, level=level),
+        bootstrap_mean: lambda level: bootstrap_mean([1.0, 2.0], [1, 2], level=level),
+        bootstrap_ratio: lambda level: bootstrap_ratio([1.0, 2.0], [1, 2], level=level),
+        percentiles: lambda level: percentiles(np.arange(9.0), level),
+        jackknife_interval: lambda level: jackknife_interval(np.ones(1), np.ones((3, 1)), level),
+        grouped_cka: lambda level: grouped_cka(X, Y, GROUPS, level=level),
+        cka_interval: lambda level: cka_interval(left_out, level),
+        displacement: lambda level: displacement(X, Y, GROUPS, level=level),
+        ratio_intervals: lambda level: ratio_intervals(X, Y, Y, GROUPS, level=level),
+        peak_ratio: lambda level: peak_ratio([(X, Y, Y)], GROUPS, level=level),
+        null_cuts: lambda level: null_cuts([1.0, 2.0], level=level),
+        attainable: lambda level: attainable([4], level),
+    }
+    for of, call in calls.items():
+        for level in (0.0, 1.0, -0.5, 1.5, 95, NAN):
+            yield Case(of, f"level {level}", lambda c=call, v=level: c(v), "level must be between")
+    one = [1.0, 2.0], [1, 2]
+    yield Case(bootstrap_mean, "level, one", lambda: bootstrap_mean(*one, level=95), "level must")
+
+
+def of_shapes() -> Iterator[Case]:
+    """One axis too few and one too many."""
+    a, b, wide = X @ W.T, Y @ W.T, X[None]
+    views = {
+        linear_cka: lambda v: linear_cka(v, v),
+        debiased_cka: lambda v: debiased_cka(v, v),
+        StreamingCKA: lambda v: measured(StreamingCKA, v, v),
+        grouped_cka: lambda v: grouped_cka(v, v, GROUPS),
+        displacement: lambda v: displacement(v, v, GROUPS),
+        Displacement: lambda v: measured(Displacement, v, v),
+        fve: lambda v: fve(v, v),
+        cross_ratio: lambda v: cross_ratio(v, v, v),
+        massive_tokens: lambda v: massive_tokens(v, v),
+        span: span,
+        principal_angles: lambda v: principal_angles(v, v),
+        max_cosine: lambda v: max_cosine(v, v),
+    }
+    for of, call in views.items():
+        for view in (X[:, 0], wide, torch.tensor(1.0)):
+            yield Case(of, f"{view.ndim} axes", lambda c=call, v=view: c(v), "shape .*, not 2 axes")
+    for view in (a[0], a[None]):
+        yield Case(
+            kl_per_token, f"{view.ndim} axes", lambda v=view: kl_per_token(v, b), "not 2 axes"
+        )
+        yield Case(streamed, f"{view.ndim} axes", lambda v=view: streamed(v, Y, W, W), "not 2 axes")
+    yield Case(streamed, "weights", lambda: streamed(X, Y, W[0], W), "not 2 axes")
+    line, cube = np.full(9, 0.1), np.full((2, 2, 9), 0.1)
+    for of in (late_part, late_minus_mid):
+        for profile in (line, cube):
+            yield Case(of, f"{profile.ndim} axes", lambda f=of, v=profile: f(v), "not 2 axes")
+    square = [[1, 2], [3, 4]]
+    for of in (spearman_exact, leave_one_out, lambda x, y: measurement_error(x, y, 0.1)):
+        yield Case(of, "two axes", lambda f=of: f(square, square), "not 1 axis")
+    yield Case(ranks, "two axes", lambda: ranks(square), "not 1 axis")
+    yield Case(holm, "two axes", lambda: holm([[0.1, 0.2]]), "not 1 axis")
+    yield Case(median_cuts, "two axes", lambda: median_cuts(square, square), "not 1 axis")
+    yield Case(null_cuts, "two axes", lambda: null_cuts(square), "not 1 axis")
+    yield Case(bootstrap, "one axis", lambda: bootstrap(lambda t: t, np.ones(3)), "not 2 axes")
+    yield Case(grouped_cka, "groups", lambda: grouped_cka(X, Y, GROUPS[:, None]), "not 1 axis")
+
+
+def of_extremes() -> Iterator[Case]:
+    """Where float64 ends and no other scale of the same views would have an answer."""
+    far = X.double().clone()
+    far[3] *= 1e200
+    views = X.double() * 1e200, Y.double() * 1e200
+    yield Case(fve, "1e200", lambda: fve(*views), "too large for their squares")
+    yield Case(fve, "1e-200", lambda: fve(X.double() * 1e-200, Y.double() * 1e-200), "too small")
+    yield Case(cross_ratio, "1e200", lambda: cross_ratio(*views, views[1]), "too large")
+    yield Case(Displacement, "apart", lambda: measured(Displacement, X, far), "overflows float64")
+    yield Case(displacement, "apart", lambda: displacement(X, far, GROUPS), "overflows float64")
+
+    def grown() -> float:
+        streaming = StreamingCKA(D, D)
+        streaming.update(X, Y)
+        streaming.update(X.double() * 1e200, Y.double() * 1e200)
+        return streaming.value()
+
+    yield Case(StreamingCKA, "a batch of 1e200", grown, "overflows float64")
+
+
+def of_directions() -> Iterator[Case]:
+    for k in (0, -1):
+        yield Case(span, f"k {k}", lambda k=k: span(W, k), "must be at least 1")
+        yield Case(principal_angles, f"k {k}", lambda k=k: principal_angles(W, W, k), "at least 1")
+    yield Case(span, "k above", lambda: span(W, 7), "7 are needed")
+    none = torch.zeros(3, 0)
+    yield Case(max_cosine, "width 0", lambda: max_cosine(none, none), "width 0 have no angle")
+    yield Case(max_cosine, "NaN", lambda: max_cosine(spoiled(X), Y), "not finite")
+    chance = Chance(0.1, 0.2, 8)
+    yield Case(Chance.distance, "n 0", lambda: chance.distance(0.3, 0), "a mean of 0 scores")
+    yield Case(Chance.distance, "no draws", lambda: Chance(0, 1, 0).distance(0.3), "from 0 draws")
+
+
+def of_labels() -> Iterator[Case]:
+    sure = Sampled(2.0, 1.0, np.full(5, 2.0), np.ones(5))
+    for name, values, cuts, says in (
+        ("NaN draws", np.array([2.0, NAN, 2, 2, 2]), np.ones(5), "NaN among its draws"),
+        ("NaN cuts", np.full(5, 2.0), np.array([1, 1, 1, 1, NAN]), "NaN among its draws"),
+        ("fewer draws", np.full(4, 2.0), np.ones(4), "4 entries for 5"),
+        ("fewer cuts", np.full(5, 2.0), np.ones(4), "cuts has 4 entries for 5"),
+    ):
+        other = Sampled(2.0, 1.0, values, cuts)
+        yield Case(judge, name, lambda v=other: judge(sure, v), says)
+    none = Sampled(2.0, 1.0, np.ones(0), np.ones(0))
+    yield Case(judge, "no draws", lambda: judge(none, none), "has no draws")
+    yield Case(judge, "margin", lambda: judge(sure, sure, NAN), "margin nan must be")
+    yield Case(judge, "support", lambda: judge(sure, sure, 0.1, NAN), "support nan within")
+    one = np.ones(1)
+    for values in ((one, one, one * math.inf), (one, -one * math.inf, one), (one * math.inf,) * 3):
+        yield Case(sample_axis, "infinity", lambda v=values: sample_axis(*v), "is infinite")
+    yield Case(sample_axis, "lengths", lambda: sample_axis(one, one, np.ones(2)), "2 entries for 1")
+
+
 GROUPS_OF_CASES = (
+    *(of_levels, of_shapes, of_extremes, of_directions, of_labels),
     *(of_two_views, of_blocks, of_reconstructions, of_distributions),
     *(of_documents, of_latents, of_points),
 )
@@ -327,6 +502,7 @@ ELSEWHERE = {
     "logits": "the arithmetic of streamed",
     "permutation": "the arithmetic of statistics",
     "inputs": "the checks themselves",
+    "shapes": "the checks themselves",
 }
 NO_NUMBER = {
     *("resample_counts", "percentiles", "sparse_codes", "rows_at_once", "nearest"),
@@ -360,6 +536,24 @@ def test_no_number_comes_out(case):
         return
     with pytest.raises(ValueError, match=case.says):
         case.call()
+
+
+@pytest.mark.parametrize("power", [-1000, -141, -137, 350, 500, 1000])
+def test_what_does_not_depend_on_the_scale_is_the_same_at_any_scale(power):
+    """To the last bit, for powers of two: float32 * 1e-41 and float64 * 1e200 are activations too."""
+    x, y = X.double(), Y.double()
+    far = [torch.ldexp(v, torch.tensor(power)) for v in (x, y)]
+    for measure in (linear_cka, debiased_cka):
+        assert measure(*far) == measure(x, y) == measure(far[0], y)
+    assert measured(StreamingCKA, *far) == measured(StreamingCKA, x, y)
+    assert grouped_cka(*far, GROUPS) == grouped_cka(x, y, GROUPS)
+    assert displacement(*far, GROUPS) == displacement(x, y, GROUPS)
+    assert measured(Displacement, *far) == measured(Displacement, x, y)
+    assert torch.equal(massive_tokens(*far).keep, massive_tokens(x, y).keep)
+    assert massive_tokens(*far)[1:] == massive_tokens(x, y)[1:]
+    assert torch.equal(max_cosine(*far).signed, max_cosine(x, y).signed)
+    few = far[0][:2], far[1][:2]
+    assert torch.allclose(principal_angles(*few), principal_angles(x[:2], y[:2]))
 
 
 def public() -> dict[str, Any]:

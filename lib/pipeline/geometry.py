@@ -1,0 +1,144 @@
+"""The geometry stage: dictionaries of what an adapter adds, over ranks and depths, against chance."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lib import models
+from lib.config import Sparse
+from lib.geometry.adapter_sae import train_on_deltas
+from lib.geometry.deltas import Deltas, Place, record
+from lib.pipeline.adapters import trained_adapter
+from lib.pipeline.dictionaries import affordable
+from lib.pipeline.geometry_rows import Measured, place_tables, weight_rows
+from lib.pipeline.prepare import Prepared
+from lib.pipeline.progress import Progress
+from lib.pipeline.stages import Stage
+from lib.pipeline.texts import base_model
+from lib.sparse import Dictionary
+
+TABLES = ("geometry_place", "geometry_fit", "geometry_score", "geometry_module")
+
+
+def geometry_stage(prepared: Prepared, progress: Progress) -> Stage | None:
+    """The ``TABLES`` of every rank; None where the recipe asks for none.
+
+    A killed run keeps the ranks that it had finished, and the base's dictionaries.
+    """
+    experiment, recipe = prepared.experiment, prepared.experiment.recipe.geometry
+    if not recipe.asked(experiment.corpus_name):
+        return None
+    stage = Stage(
+        "geometry",
+        {
+            "experiment": experiment.id,
+            "base": base_model(experiment.model).weights_hash,
+            "data": prepared.texts.data_hash,
+            "recipe": {k: v for k, v in asdict(recipe).items() if k != "corpora"},
+            "training": asdict(experiment.recipe.finetune),
+            "seed": experiment.seed,
+            "sparse": asdict(_config(prepared, 0)),
+            "text": [experiment.recipe.text.window, experiment.recipe.text.drop_first,
+                     experiment.recipe.text.heldout],
+            "layers": prepared.train.manifest.layers,
+        },
+    )  # fmt: skip
+
+    def work(directory: Path) -> dict[str, Any]:
+        places = len(recipe.hooks) * len(prepared.train.manifest.layers)
+        with progress.task("geometry", len(recipe.ranks) * places) as task:
+            done = 0
+            for rank, adapter in _adapters(prepared, progress):
+                for note in _measure(prepared, rank, adapter, directory):
+                    done += 1
+                    task.update(done, f"rank {rank}, {note}")
+        for table in TABLES:
+            files = [directory / f"rank_{rank}" / f"{table}.parquet" for rank in recipe.ranks]
+            frame = pl.concat([pl.read_parquet(file) for file in files], how="diagonal_relaxed")
+            named = frame.with_columns(experiment_id=pl.lit(experiment.id))
+            if table == "geometry_place":
+                named = named.with_columns(part=pl.lit(stage.key))
+            named.write_parquet(directory / f"{table}.parquet")
+        return {"ranks": list(recipe.ranks)}
+
+    stage.run(work)
+    return stage
+
+
+def _config(prepared: Prepared, more: int) -> Sparse:
+    """Of the dictionaries here: those of the experiment with fewer steps and one side's loss."""
+    recipe = prepared.experiment.recipe
+    return replace(
+        recipe.sparse,
+        max_steps=recipe.geometry.max_steps,
+        seed=recipe.geometry.seed + more,
+        replicas=0,
+    )
+
+
+def _adapters(prepared: Prepared, progress: Progress) -> Iterator[tuple[int, Path]]:
+    experiment, own = prepared.experiment, prepared.experiment.recipe.finetune
+    base_hash = base_model(experiment.model).weights_hash
+    for rank in experiment.recipe.geometry.ranks:
+        recipe = replace(own, rank=rank, alpha=own.alpha / own.rank * rank)
+        stage = trained_adapter(experiment, prepared.texts, base_hash, recipe, progress)
+        yield rank, stage.directory / "adapter"
+
+
+def _measure(prepared: Prepared, rank: int, adapter: Path, directory: Path) -> Iterator[str]:
+    """Place by place; the rank's tables are written last."""
+    recipe, home = prepared.experiment.recipe, directory / f"rank_{rank}"
+    layers = prepared.train.manifest.layers
+    places = [Place(hook, layer) for hook in recipe.geometry.hooks for layer in layers]
+    if (home / "geometry_module.parquet").exists():
+        yield from ("already measured" for _ in places)
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    loaded = models.with_adapter(models.load(prepared.experiment.model), adapter)
+    text, how = prepared.texts, {"window": recipe.text.window, "drop_first": recipe.text.drop_first}
+    train = record(loaded, [*text.corpus_train, *text.neutral_train], places, **how)
+    held = record(loaded, [d for _, d in text.heldout], places, **how)
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    for place in places:
+        measured = _dictionaries(prepared, place, train, held, directory)
+        for table, found in place_tables(measured, recipe.geometry).items():
+            where = {"rank": rank, "hook": place.hook, "layer": place.layer}
+            rows[table] += [where | row for row in found]
+        yield f"{place.hook} {place.layer}"
+    rows["geometry_module"] = [{"rank": rank, **row} for row in weight_rows(adapter)]
+    for table in TABLES:
+        frame = pl.DataFrame(rows[table], infer_schema_length=None)
+        building = home / f"{table}.tmp"
+        frame.write_parquet(building)
+        building.replace(home / f"{table}.parquet")
+
+
+def _dictionaries(
+    prepared: Prepared, place: Place, train: Deltas, held: Deltas, directory: Path
+) -> Measured:
+    """Adapter SAEs of two seeds on this adapter's deltas; the base's of two seeds, made once."""
+    wide = train.delta[place].shape[1]
+    first = _config(prepared, 0)
+    latents = affordable(
+        int(first.expansion * wide), len(train.delta[place]), first.min_tokens_per_latent
+    )
+    adapters, pretrained, logs = [], [], []
+    for more in (0, 1):
+        config = _config(prepared, more)
+        made = train_on_deltas(
+            train.delta[place], config, latents=latents, heldout=held.delta[place]
+        )
+        adapters.append(made.dictionary)
+        logs.append(made.log)
+        folder = directory / "base" / f"{place.hook}.{place.layer}.{more}"
+        if not (folder / "done").exists():
+            base = train_on_deltas(
+                train.base[place], config, latents=latents, heldout=held.base[place]
+            )
+            base.dictionary.save(folder)
+            (folder / "done").touch()
+        pretrained.append(Dictionary.load(folder))
+    return Measured(place, train, held, tuple(adapters), tuple(pretrained), logs[0])
