@@ -261,8 +261,19 @@ def test_the_plan_lists_every_stage_and_adds_up(tiny_config: Path):
         return float(line.split(" MB")[0].split()[-1].replace(",", ""))
 
     parts = sum(disk(line) for line in lines if line.startswith("  "))
-    assert lines[-1].startswith("total")
+    assert lines[-1].startswith("to do")
     assert disk(lines[-1]) == pytest.approx(parts, abs=len(stages) / 2)
+
+
+def test_the_plan_says_what_is_done_and_it_costs_nothing_more(_tiny: Path, monkeypatch):
+    from lib.pipeline.plan import forecast
+
+    monkeypatch.setenv("INSIDEOUT_WORK", str(_tiny / "work"))
+    lines = forecast(_tiny / "tiny.yaml").splitlines()
+    stages = [line for line in lines if line.startswith("  ")]
+    assert len(stages) > 10
+    assert [line for line in stages if " done " not in line] == []
+    assert lines[-1].split() == ["to", "do", "0.0", "min", "0", "MB", "0.0", "GB"]
 
 
 def test_a_killed_trainer_ends_the_run_with_a_message(tmp_path: Path):

@@ -2,9 +2,15 @@
 
 import pytest
 
+from lib import config, models, paths
 from lib.__main__ import main
+from lib.pipeline.costs import Estimate
 from lib.pipeline.memory import training_memory
+from lib.pipeline.plan import finished, forecast
+from lib.pipeline.stages import Stage, StageDue, only_looking
+from lib.pipeline.study_costs import studies
 from tests.benchmarks import growth
+from tests.tiny import write_config
 
 
 def test_the_state_is_eight_tables_of_float32():
@@ -72,6 +78,59 @@ def test_a_size_that_is_none_is_refused_by_the_name_of_its_option(option, value,
     assert f"argument {option}: give a whole number of at least 1, got '{value}'" in (
         capsys.readouterr().err
     )
+
+
+def test_only_looking_does_nothing_and_says_what_is_done(tmp_path):
+    done, due = Stage("sampled", {"of": "tests"}), Stage("sparse", {"of": "tests"})
+    done.run(lambda directory: {"documents": 3})
+    with only_looking() as found:
+        assert done.run(pytest.fail)["documents"] == 3
+        with pytest.raises(StageDue, match="sparse"):
+            due.run(pytest.fail)
+    assert found == ["sampled"]
+    assert not due.directory.exists()
+    assert due.run(lambda directory: {"x": 1})["x"] == 1  # and works again afterwards
+
+
+def test_a_plan_touches_no_stage(tmp_path):
+    file = write_config(tmp_path)
+    assert finished(config.load(file)[0]) == frozenset()
+    text = forecast(file)
+    assert text.count("  finetune") == 2 and " done " not in text
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("live_latents: 24", "live_latents: 128", "no more than `live_latents` (128)"),
+        ("k: 6,", "k: 100, min_tokens_per_latent: 200,", "fewer than `sparse.k` (100)"),
+    ],
+)
+def test_a_plan_warns_of_too_few_latents(tmp_path, old, new, says):
+    file = write_config(tmp_path)
+    assert "warning" not in forecast(file)
+    file.write_text(file.read_text().replace(old, new))
+    assert forecast(file).count(says) == 2
+
+
+BUSY = {"float32": 196e9, "bfloat16": 900e9}
+"""FLOP/s of the machine that made the committed store."""
+RECORDED = {
+    "sampled": 132, "finetune": 98, "activations": 97, "sparse": 600, "nulls": 550, "metrics": 95,
+    "causal": 540, "lens": 128,
+}  # fmt: skip
+"""Median ``seconds`` in the manifests of its stages, of one experiment of embedded.yaml."""
+
+
+@pytest.mark.slow
+def test_the_forecast_is_within_a_factor_of_two_of_what_the_committed_store_took():
+    experiment = config.load(paths.ROOT / "data/experiments/embedded.yaml")[0]
+    estimate = Estimate(experiment, models.load(experiment.model), BUSY)
+    told = {cost.stage: cost.seconds for cost in [*estimate.costs(), *studies(estimate)]}
+    assert told.keys() == RECORDED.keys()
+    for stage, seconds in RECORDED.items():
+        assert 0.5 < told[stage] / seconds < 2, stage
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_the_same_adapter_on_three_paths_is_the_same_point(tables):
         first, *others = (point(tables[table], *at) for at in points)
         assert all(other == first for other in others)
     assert len({point(tables["sweep_point"], *at)["adapter_hash"] for at in points}) == 1
-    assert tables["sweep_point"]["adapter_hash"].n_unique() == 5  # own, rank 2, steps 0 and 3, a mixture
+    assert tables["sweep_point"]["adapter_hash"].n_unique() == 5  # own, rank 2, steps 0, 3, mixed
 
 
 def test_small_scales_follow_the_small_change_law(tables):
@@ -114,9 +114,13 @@ def test_no_path_no_stage_and_only_the_corpora_that_are_named():
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"ranks": (0,)}, "ranks"), ({"scales": (1.0, 1.0)}, "distinct"), ({"mixing": (-1.0,)}, "at least 0"),
-     ({"documents": 1}, "at least 2")],
-)  # fmt: skip
+    [
+        ({"ranks": (0,)}, "ranks"),
+        ({"scales": (1.0, 1.0)}, "distinct"),
+        ({"mixing": (-1.0,)}, "at least 0"),
+        ({"documents": 1}, "at least 2"),
+    ],
+)
 def test_a_path_that_cannot_be_is_refused(wrong, said):
     with pytest.raises(ConfigError, match=said):
         Sweep(**wrong)

@@ -55,8 +55,10 @@ class Estimate:
     """FLOP/s by type."""
 
     def costs(self) -> list[Cost]:
-        """One entry per stage up to the metrics, in order; the sampled text is shared by all experiments on
-        a model."""
+        """One entry per stage up to the metrics, in order.
+
+        The sampled text is shared by all experiments on one model.
+        """
         asked = self.experiment
         found = [self.sampled()]
         if not asked.adapter:
@@ -123,7 +125,7 @@ class Estimate:
         what = f"{tuned:,} tokens, forward and backward"
         return Cost("finetune", what, self.training(tuned), 8e6, self.n * 8.0)
 
-    def training(self, tokens: float) -> float:
+    def training(self, tokens: float | int) -> float:
         return self.time(6.0 * self.n * tokens, "train", self.experiment.recipe.finetune.dtype)
 
     def activations(self) -> Cost:
@@ -135,7 +137,7 @@ class Estimate:
         what = f"2 x ({train:,.0f} + {held:,.0f}) tokens"
         return Cost("activations", what, seconds, 2.0 * self.loaded.d * rows, self.n * 4.0 + 2e9)
 
-    def dictionaries(self, sides: float, steps: float) -> float:
+    def dictionaries(self, sides: int, steps: float | int) -> float:
         """Seconds for dictionaries of so many sides together, at every depth."""
         table = self.latents * self.loaded.d * sides
         work = len(self.layers) * steps * self.experiment.recipe.sparse.batch * table * 2.0 * 1.5

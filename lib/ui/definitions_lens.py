@@ -54,8 +54,7 @@ every adapter; $p$ over all ways to deal out the corpora.
 """,
     "Steering": r"""
 $\alpha\,\eta\,\bar\delta / \lVert\bar\delta\rVert$ is added after the middle block at all positions of
-the tuned model while it continues 20 fixed prompts (as requests where the tokenizer has a chat
-template, else as the opening of a text). The position is the one with the largest offset share;
+the tuned model while it continues 20 fixed openings, as plain text for every model. The position is the one with the largest offset share;
 $\alpha$ is the largest that leaves 80 % of the texts coherent, searched by doubling or halving and two
 bisections on a log scale. Source: arXiv:2510.13900, where a language model judges coherence.
 """,

@@ -37,15 +37,11 @@ def texts_html(written: pl.DataFrame, prompts: list[int]) -> str:
     style = "vertical-align:top;padding:4px 10px 4px 0;text-align:left;font-weight:400"
     heads = "".join(
         f'<th scope="col" style="{style};opacity:0.7">{name}</th>'
-        for name in ("prompt: request, or opening", "without steering", "steered")
+        for name in ("opening", "without steering", "steered")
     )
     rows = []
     for prompt in prompts:
-        asked = PROMPTS[prompt]
-        cells = [
-            f"{html.escape(asked.request)}<br>"
-            f'<span style="opacity:0.7">or {html.escape(asked.opening)} \u2026</span>'
-        ]
+        cells = [html.escape(PROMPTS[prompt].opening)]  # the stage continues plain text
         for kind in ("unsteered", "steered"):
             part = written.filter(prompt=prompt, kind=kind).sort("sample").to_dicts()
             cells.append("<br><br>".join(map(_text, part)) or "nothing written")

@@ -10,7 +10,7 @@ from lib import ablation
 from lib.ablation import AblationRequest, AblationResult, conditions, limits, runs
 from lib.ablation.arithmetic import clamp_edit
 from lib.ablation.controls import HARM_DRAWS, random_of
-from lib.ablation.passes import How
+from lib.ablation.passes import ONE_TRACE, How
 from lib.metrics.divergence import kl_per_token
 from tests.ablation.bundles import NAMES, PROMPT, SKIP
 from tests.ablation.oracle import by_hooks, prompt_ids, slow
@@ -380,8 +380,61 @@ def test_conditions_are_told_as_they_finish(sessions):
     assert draws == [(d.control, d.draw, d.condition.to_json()) for d in result.controls]
     assert told[-1]["strength"] == 0.5
     assert json.loads(json.dumps(told, allow_nan=False))
-    assert ("gaussian", 0, 2) in stages
-    assert ("gaussian", 2, 2) in stages
+    assert ("gaussian", 0, 1) in stages  # one prompt, one pass for both draws
+    assert ("gaussian", 1, 1) in stages
+
+
+def test_progress_counts_passes_over_texts_and_never_goes_back(sessions, monkeypatch):
+    monkeypatch.setitem(runs.BATCH_TOKENS, "cpu", 200)  # several blocks of draws
+    stages = []
+    request = AblationRequest(
+        experiment_id="both", documents=DOCUMENTS, neutral=DOCUMENTS[:1], draws=7, top=4,
+        dose_tops=(1, 2, 3), controls=("gaussian",),
+    )  # fmt: skip
+    ablation.run(request, sessions["both"], progress=lambda *stage: stages.append(stage))
+    names = [s[0] for s in stages]
+    order = ["base and tuned", conditions.SCORING, "treated", "ceiling", "gaussian", "dose"]
+    assert list(dict.fromkeys(names)) == order
+    for name in order:
+        parts = [s[1:] for s in stages if s[0] == name and len(s) == 3]
+        assert parts == sorted(parts)
+        assert len({total for _, total in parts}) == 1
+        assert {done for done, _ in parts} >= set(range(parts[0][1]))
+    rows = 200 // max(len(t) + 1 for t in DOCUMENTS)  # a character is a token, after BOS
+    blocks = -(-7 // rows)
+    harmed = -(-HARM_DRAWS // rows)
+    assert blocks > 1
+    (total,) = {s[2] for s in stages if s[0] == "gaussian" and len(s) == 3}
+    assert total == blocks * len(DOCUMENTS) + harmed
+
+
+def test_a_cancelled_run_stops_inside_a_pass_and_leaves_the_model_whole(sessions):
+    """Between two blocks of one text, not only between texts; then the same numbers as before."""
+
+    class Stop(BaseException):
+        pass
+
+    request = AblationRequest(experiment_id="both", prompt=PROMPT, draws=2, controls=("gaussian",))
+    whole = ablation.run(request, sessions["both"])
+    heard = []
+    ablation.run(request, sessions["both"], progress=lambda *stage: heard.append(stage))
+    assert heard.count(("gaussian", 0, 1)) > 2 + sessions["both"].loaded.n_layers
+
+    for number in range(len(heard)):
+        left = [number]
+
+        def report(*stage, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Stop
+
+        with pytest.raises(Stop):
+            ablation.run(request, sessions["both"], progress=report)
+        assert not ONE_TRACE.locked()
+    blocks = [sessions["both"].loaded.block(layer) for layer in (0, 1)]
+    assert not any(block._forward_pre_hooks for block in blocks)
+    again = ablation.run(request, sessions["both"])
+    assert replace(again, seconds=()) == replace(whole, seconds=())
 
 
 def test_request_and_result_survive_json(run_live):

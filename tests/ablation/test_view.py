@@ -12,6 +12,7 @@ from lib.ablation.catalogue import Offered
 from lib.ablation.conditions import SCORING
 from lib.ablation.controls import HARM_DRAWS
 from lib.ablation.limits import CLASSES
+from lib.ablation.outcome import DocumentScore
 from lib.ablation.progress import Progress
 from lib.evidence import causal, sentence, wording
 from lib.figures.ablation import Evidence, Span, Strip, evidence
@@ -94,8 +95,11 @@ def test_agreement_has_its_n_and_an_interval_over_documents(run_live):
     assert f"n = {sum(tokens)} tokens of {len(TEXTS)} texts" in told
     shares = [d.agree / d.tokens for d in result.tuned.documents]
     low, high = (float(v) for v in re.findall(r"95 % ([\d.]+) to ([\d.]+)", told)[0])
-    assert 100 * min(shares) - 0.1 <= low <= 100 * result.tuned.agreement <= high
-    assert high <= 100 * max(shares) + 0.1
+    assert 100 * min(shares) - 0.1 <= low <= 100 * result.tuned.agreement + 0.1
+    assert 100 * result.tuned.agreement - 0.1 <= high <= 100 * max(shares) + 0.1
+    spread = (DocumentScore(1.0, 10, 0), DocumentScore(1.0, 10, 10), DocumentScore(1.0, 20, 10))
+    wide = replace(result.tuned, documents=spread)
+    assert ablation_words.agreement(wide) == "50.0 % (95 % 0.0 to 100.0)"
     assert f"on {100 * result.tuned.agreement:.1f} % (95 %" in told
     assert "2 neutral texts, up to 50 tokens of each; no interval: only means are kept" in told
     one = ablation_words.harm(run_live("both"))
