@@ -1,6 +1,7 @@
 """The standard ablation: what the store holds against the engine, how it resumes, what pages say."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from polars.testing import assert_frame_equal
 from streamlit.testing.v1 import AppTest
 
 from lib import ablation, config, evidence, paths
-from lib.ablation.catalogue import POOL, TOP, offered
+from lib.ablation.catalogue import POOL, TOP, offered, slice_file
 from lib.ablation.limits import CONTROLS
 from lib.ablation.session import open_session
 from lib.config import Causal, Recipe, content_id
 from lib.corpora import Document
 from lib.models import load
 from lib.pipeline import causal as stage_code
+from lib.pipeline.bundles import bundle_is_current, write_live_bundle
 from lib.pipeline.dictionaries import sparse_stage, trained
 from lib.pipeline.excerpts import excerpts
 from lib.pipeline.prepare import prepare
@@ -153,6 +155,28 @@ def test_the_set_is_chosen_on_training_text_alone(measured):
         share = dict(zip(held.latents.tolist(), held.frequency.tolist(), strict=True))
         assert [share[j] for j in best] == pytest.approx(fires[best] / len(codes), rel=1e-5)
         assert set(held.role.tolist()) == {TOP, POOL}
+
+
+def test_a_bundle_is_current_only_with_the_hashes_of_its_own_slices(measured, tmp_path: Path):
+    prepared, sparse, quiet = measured
+    stage = folder_of(prepared, sparse, quiet)
+    key = stage.name
+    out = tmp_path / "out"
+    shutil.copytree(stage / "live", out / "live")
+    bundle = paths.live_bundle(prepared.experiment.id, out)
+    assert bundle_is_current(prepared, sparse, out)
+    file = bundle / "bundle.json"
+    data = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in data.items() if k != "slices"}))
+    assert not bundle_is_current(prepared, sparse, out)  # of before there were hashes: made anew
+    file.write_text(json.dumps(data))
+    first, last = (slice_file(bundle, layer) for layer in (data["layers"][0], data["layers"][-1]))
+    shutil.copy(last, first)
+    assert not bundle_is_current(prepared, sparse, out)
+    latents = stage_code.on_training_text(prepared, sparse)
+    write_live_bundle(prepared, sparse, latents, out)
+    assert json.loads(file.read_text()) == data  # the same content gives the same hashes
+    assert folder_of(prepared, sparse, quiet).name == key
 
 
 def test_a_killed_stage_runs_only_what_is_missing(measured, monkeypatch):
@@ -314,3 +338,18 @@ def test_a_link_counts_every_training_and_names_single_depths():
 def test_a_run_without_any_change_says_so():
     row = frame(share=None, share_low=None, share_high=None, claim=False).row(0, named=True)
     assert words.outcome(row) == "base and tuned predict the same, nothing to undo"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        (
+            {0: (64, 0), 15: (64, 9)},
+            "takes every latent at depth 0 .all 64 that fire.*lower `live_l",
+        ),
+        ({0: (64, 0), 15: (60, 0)}, "at depth 0 .all 64 that fire., 15 .all 60 that fire"),
+        ({0: (0, 0), 15: (64, 9)}, "no latent fires at depth 0, so there is nothing to clamp"),
+    ],
+)
+def test_latents_that_leave_no_control_are_told_with_the_remedy(sizes, says):
+    assert re.search(says, stage_code._nothing_left(sizes, 64))

@@ -106,6 +106,26 @@ def test_too_small_names_both_limits_and_can_be_lowered(tmp_path):
         load(short)
 
 
+def test_known_corpora_are_named_once_and_only_while_their_file_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("INSIDEOUT_CACHE", str(tmp_path / "cache"))
+    for name in ("meditations", "mine", "gone"):
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("{}")
+        corpora.remember(f"path:{file}")
+    (tmp_path / "gone.jsonl").unlink()
+    with pytest.raises(CorpusError, match="unknown corpus `x`") as found:
+        corpora.load("x")
+    known = str(found.value).partition("known: ")[2].partition(";")[0].split(", ")
+    assert len(set(known)) == len(known)
+    assert {"meditations", "mine", "neutral"} <= set(known)
+    assert "gone" not in known
+
+
+def test_a_folder_is_not_called_a_missing_file(tmp_path):
+    with pytest.raises(CorpusError, match="a folder; give path:FILE"):
+        corpora.load(f"path:{tmp_path}")
+
+
 def test_unknown_names_and_missing_files_say_what_works(tmp_path):
     with pytest.raises(CorpusError, match=r"unknown corpus `stoic`; known: stoic_notes, .*path:"):
         load("stoic")

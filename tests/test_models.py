@@ -127,3 +127,25 @@ def test_the_final_gain_is_what_the_norm_multiplies_by(family: str):
     x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     plain = x / x.square().mean(1, keepdim=True).add(1e-6).sqrt()
     assert torch.allclose(norm(x), plain * loaded.final_gain, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["hf:no/such", "hf:", "hf:a/b/c"])
+def test_a_model_of_the_hub_that_is_not_here_is_named(name, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match=rf"model .{name}. cannot be loaded .*give its directory"):
+        models.load(name)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "zzz"}')
+    with pytest.raises(ModelError, match=r"cannot be loaded .*give a directory with a causal"):
+        models.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_adapter_that_is_no_folder_is_said_to_be_none(tmp_path, there):
+    place = tmp_path / "adapter"
+    if there:
+        place.write_text("")
+    with pytest.raises(ModelError, match="a file; give" if there else "no such folder; give"):
+        models.check_adapter(place)

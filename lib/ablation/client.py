@@ -32,10 +32,7 @@ ABSENT = 90.0
 """Seconds without a question after which a browser is closed; a hidden page asks once a minute."""
 WAITING = 200
 """Queued runs; whoever comes then is told to come later."""
-GONE = (
-    "this run is no longer in memory: run it again (what has finished is stored and answered at "
-    "once)"
-)
+GONE = "this run is no longer in memory: run it again (a finished one is stored, answered at once)"
 
 
 class AblationClient:
@@ -187,9 +184,9 @@ class AblationClient:
         if new and self._work.waiting >= WAITING:
             raise AblationError(f"{WAITING} requests wait already: come back in a while")
         run.timeout = max(run.timeout, allowed)
-        since = run.reattach(viewer)
+        since = min(run.reattach(viewer), run.since)
         claim = Ticket(run, viewer, if_gone)
-        claim.submitted = min(claim.submitted, since, run.since)
+        claim.submitted = min(claim.submitted, since)
         ticket = self._tickets.add(claim)
         if new:
             self._work.add(run)

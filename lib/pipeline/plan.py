@@ -99,7 +99,8 @@ def _total(costs: list[Cost]) -> Cost:
     """Of what is not done yet."""
     due = [cost for cost in costs if not cost.done]
     peak = max((cost.memory for cost in due), default=0.0)
-    return Cost("to do", "", sum(c.seconds for c in due), sum(c.disk for c in due), peak)
+    seconds, disk = (sum((getattr(c, of) for c in due), 0.0) for of in ("seconds", "disk"))
+    return Cost("to do", "", seconds, disk, peak)
 
 
 def _line(cost: Cost) -> str:

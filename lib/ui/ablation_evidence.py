@@ -76,8 +76,8 @@ def show(result: AblationResult, *, standard: bool = False) -> None:
     _tables(result, verdict)
     if standard and limits.RANDOM_LATENTS in result.request.applicable_controls:
         st.caption(
-            "Tokens reached by random features: not shown, since the store does not keep it of a "
-            "draw; a live run gives it."
+            "Not shown of the standard run: neutral NLL of the controls and tokens reached by random "
+            "features, since the store does not keep these of a draw; a live run gives them."
         )
     _doses(result)
     st.caption(ablation_words.seen(result))

@@ -110,8 +110,9 @@ def _span(found: Interval | None) -> dict[str, float | None]:
 
 
 def _percent(share: float) -> float:
-    """One decimal, rounded as in the sentence over the table; never a negative zero."""
-    return float(f"{100 * share:.1f}") + 0.0
+    """Not rounded: the table shows one decimal, and rounding twice would give another than the
+    sentence over it. What is shown as zero is zero: never a negative one."""
+    return 0.0 if float(f"{100 * share:.1f}") == 0 else 100 * share
 
 
 def edited(result: AblationResult) -> Edited:

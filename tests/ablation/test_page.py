@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import duckdb
 import pytest
@@ -12,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from lib import ablation, paths
 from lib.ablation import AblationRequest
-from lib.ablation.client import AblationClient
+from lib.ablation.client import AblationClient, Progress
 from lib.ablation.results import ResultStore
 from lib.evidence import causal, sentence
 from lib.pipeline.causal_rows import Asked, tables
@@ -22,6 +23,7 @@ from lib.ui import (
     ablation_address,
     ablation_clients,
     ablation_lists,
+    ablation_run,
     ablation_words,
 )
 from tests.ablation.bundles import PROMPT
@@ -157,7 +159,12 @@ def test_documents_view_opens_with_the_standard_result(
     page.run()
     assert not page.exception
     told = everything(page)
-    assert "The standard ablation, as the pipeline ran it on 3 held-out documents" in told
+    assert (
+        "The standard ablation, as the pipeline ran it on 3 held-out documents, 256 tokens of each"
+        in told
+    )
+    assert "Run starts one of your own with the settings above" in told
+    assert "the store does not keep these of a draw" in told
     together = sentence(causal.judge(result)).partition("**Clamp")[2][:80]
     assert together in told
     assert len(page.dataframe[1].value) == 7 * 2
@@ -274,6 +281,84 @@ def test_a_refused_prompt_is_kept_and_markup_stays_text(page, client):
     strips = " ".join(html.proto.body for html in page.get("html"))
     assert "&lt;" in strips
     assert "<script" not in strips
+
+
+def test_after_a_failed_prompt_the_notice_stands_between_the_error_and_the_older_result(
+    page, client
+):
+    page = open_page(view="prompt", experiment="both", prompt=PROMPT, draws="1").run()
+    press_run(page)
+    settled(page, client, "prompt")
+    page.text_area[0].set_value("x" * 300).run()
+    press_run(page)
+    settled(page, client, "prompt")
+    (error,) = page.error
+    assert "300 tokens, the limit is 256" in error.value
+    order = [
+        one.value for one in in_order(page.main) if one.type in ("error", "caption", "markdown")
+    ]
+    notice = next(i for i, text in enumerate(order) if "belongs to other settings" in text)
+    assert "the error is of the settings above" in order[notice]
+    assert (
+        order.index(error.value)
+        < notice
+        < order.index("**Where the prediction differs from base**")
+    )
+    page.text_area[0].set_value(PROMPT + " More.").run()
+    assert not page.error  # it is of settings that nobody asks for any more
+    assert "Press Run for these" in everything(page)
+
+
+def in_order(block):
+    """Every element, as it stands on the page."""
+    for child in getattr(block, "children", {}).values():
+        if getattr(child, "children", None):
+            yield from in_order(child)
+        elif hasattr(child, "value"):
+            yield child
+
+
+class Stopped(AblationClient):
+    """A client of one run that was cancelled after it had told some events."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def progress(self, ticket):
+        return Progress("cancelled", 0, "gaussian", "", 5.0, None)
+
+    def events(self, ticket, after=-1):
+        return self.told
+
+
+def test_a_cancelled_run_leaves_what_it_had_told_marked_as_partial(page, client, sessions):
+    request = AblationRequest(
+        experiment_id="both", prompt=PROMPT, draws=3, controls=("gaussian",), layers=(1,)
+    )
+    told = []
+    result = ablation.run(request, sessions["both"], tell=lambda **m: told.append(m))
+    slot = ablation_run.Slot(experiment_id="both", request=request, asked=request.id, ticket="gone")
+    events = [{**one, "number": number} for number, one in enumerate(told[:6])]
+    ablation_run._collect(slot, Stopped(events))
+    assert (slot.ticket, slot.result) == ("", None)
+    assert ablation_run.partial(slot, "both")
+    assert not ablation_run.partial(slot, "planted")
+    page = open_page(view="prompt", experiment="both")
+    page.session_state["ablation:slot:prompt"] = slot
+    page.run()
+    assert not page.exception
+    shown = everything(page)
+    assert (
+        "cancelled. Below is what it had finished: a partial result, which is not stored" in shown
+    )
+    assert "Finished: 2 of 3 control draws" in shown
+    edits = page.dataframe[0].value
+    assert set(edits["run"]) == {"treated", "full patch", "Gaussian noise"}
+    assert edits["norm"][0] == pytest.approx(result.treated.edits[0].norm)
+    early = replace(slot, ticket="gone")
+    ablation_run._collect(early, Stopped(events[:2]))
+    assert not ablation_run.partial(early, "both")  # base and tuned alone are nothing to show
+    assert early.note == "The run was cancelled."
 
 
 def test_generate_view_shows_four_lanes(page, client):
