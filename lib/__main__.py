@@ -1,5 +1,5 @@
 """python -m lib run CONFIG... [--out DIR] | plan CONFIG | convert SOURCE TARGET --to FORMAT
-| agent EXPERIMENT... | label EXPERIMENT..."""
+| agent EXPERIMENT... | label EXPERIMENT... | judge EXPERIMENT..."""
 
 import argparse
 import os
@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    known = {"run": _run, "plan": _plan, "convert": _convert, "agent": _llm, "label": _llm}
-    return known[chosen.command](chosen)
+    known = {"run": _run, "plan": _plan, "convert": _convert}
+    return known.get(chosen.command, _llm)(chosen)
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -123,7 +123,8 @@ def _convert(chosen: argparse.Namespace) -> int:
 def _llm(chosen: argparse.Namespace) -> int:
     from lib.llm import commands
 
-    return {"agent": commands.agent, "label": commands.label}[chosen.command](chosen)
+    known = {"agent": commands.agent, "label": commands.label, "judge": commands.judge}
+    return known[chosen.command](chosen)
 
 
 def _hush() -> None:

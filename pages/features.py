@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from lib.ui import definitions, feature_address, features, frame, latent
+from lib.ui import definitions, feature_address, features, frame, labels, latent
 
 frame.page(
     "Which features changed, and what are they?",
@@ -65,8 +65,9 @@ A **feature** is one latent of a crosscoder: one activation, two decoder directi
 - **Adds to base / to tuned** (examples): activation x decoder norm of that side.
 - **Promotes, suppresses**: largest and smallest logits of `d_tuned` through the unembedding alone
   (direct path; later layers are left out).
-
 """
+    + labels.DEFINITION.lstrip("\n")
+    + "\n"
     + definitions.chosen(["Novel features", "Null controls", "Intervals"])
 )
 frame.provenance(experiment_id)

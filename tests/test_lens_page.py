@@ -340,7 +340,7 @@ def test_texts_stand_side_by_side_escaped_with_a_sign_for_incoherence():
     html = lens_texts.texts_html(written, [0, 1])
     assert "<script>" not in html
     assert html.count("\u2717 not coherent") == 1
-    assert "Describe a quiet harbour." in html
+    assert "The harbour was quiet when" in html
 
 
 def test_the_steering_verdict_has_three_ends():

@@ -59,6 +59,8 @@ class PatchscopeReading(NamedTuple):
     score: Float[Tensor, " positions"]
     """Agreement times coherence at that scale, at most 1; 0 = no scale gives words."""
     scores: Float[Tensor, "positions scales"]
+    every: Int[Tensor, "positions scales k"]
+    """``ids`` at every scale that was tried."""
 
 
 class _Prefix(NamedTuple):
@@ -102,6 +104,7 @@ def patchscope(
     rows = centred_rows(loaded.unembedding)
     shape = (len(vectors), min(k, len(classes)))
     ids, shares = torch.full(shape, -1), torch.full(shape, torch.nan)
+    every = torch.full((len(vectors), len(scales), shape[1]), -1)
     scores = torch.full((len(vectors), len(scales)), torch.nan)
     best = torch.zeros(len(vectors), dtype=torch.int64)
     for at, vector in enumerate(vectors.float()):
@@ -114,10 +117,10 @@ def patchscope(
         coherence = [coherence_of(line, classes, own, rows) for line in tokens]
         scores[at] = agreement * torch.tensor(coherence)
         best[at] = scores[at].argmax()
-        ids[at], shares[at] = tokens[best[at]], probabilities[best[at]]
+        every[at], ids[at], shares[at] = tokens, tokens[best[at]], probabilities[best[at]]
     score = scores.gather(1, best[:, None])[:, 0]
     scale = torch.tensor(scales)[best].masked_fill(score.isnan(), torch.nan)
-    return PatchscopeReading(ids, shares, scale, score, scores)
+    return PatchscopeReading(ids, shares, scale, score, scores, every)
 
 
 def _read(loaded: LoadedModel, prompt: str) -> _Prefix:
@@ -150,10 +153,8 @@ def next_tokens(
 def in_common(
     said: Float[Tensor, "prompts rows vocab"], k: int
 ) -> tuple[Int[Tensor, "rows k"], Float[Tensor, "rows k"]]:
-    """Tokens among the most probable of every prompt, by mean probability, with that mean.
-
-    Ids -1 and NaN past the last of them.
-    """
+    """Tokens among the most probable of every prompt, with their mean probability, largest first.
+    Ids -1 and NaN past the last of them."""
     vocab = said.shape[2]
     size = max(1, min(COMMON, int(vocab * COMMON_SHARE)))
     among = torch.zeros_like(said, dtype=torch.bool).scatter_(2, said.topk(size).indices, True)

@@ -1,13 +1,15 @@
-"""The arguments of `python -m lib agent` and `python -m lib label`; imports nothing heavy."""
+"""The arguments of `python -m lib agent`, `label` and `judge`; imports nothing heavy."""
 
 from pathlib import Path
 from typing import Any
 
 CONDITIONS = ("lens:0", "lens:5", "blackbox:5")
+JUDGED = ("scale", "relevance")
+"""Parts of the judge that need no embedding model."""
 
 
 def add(commands: Any) -> None:
-    """Add both subcommands to argparse's."""
+    """Add the subcommands to argparse's."""
     agent = commands.add_parser("agent", help="an agent states the fine-tuning domain (sends data)")
     agent.add_argument(
         "--conditions", nargs="+", default=CONDITIONS, metavar="KIND:N",
@@ -19,7 +21,15 @@ def add(commands: Any) -> None:
     label.add_argument("--layer", type=int, help="default: every layer with a crosscoder")
     label.add_argument("--top", type=int, default=10, help="features with most of the difference")
     label.add_argument("--latents", type=int, nargs="+", help="these features in their place")
-    for one in (agent, label):
+    judge = commands.add_parser("judge", help="a judge reads the lens' tokens (sends tokens)")
+    judge.add_argument(
+        "--parts", nargs="+", choices=(*JUDGED, "similarity"),
+        help="Patchscope's scale, relevance of the tokens, similarity of steered text "
+        "(default: the first two, and with --embeddings all three)",
+    )  # fmt: skip
+    judge.add_argument("--repeats", type=int, default=3, help="of each choice of a scale")
+    judge.add_argument("--embeddings", metavar="MODEL", help="for similarity (sends text)")
+    for one in (agent, label, judge):
         one.add_argument("experiment", nargs="+", help="id in the store")
         one.add_argument("--out", type=Path, help="folder of the store (default: precomputed/)")
         one.add_argument("--consent", action="store_true", help="agree that the data is sent")

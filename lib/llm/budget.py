@@ -1,5 +1,6 @@
 """What one command may spend: checked before each request with the most it can cost."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -37,7 +38,7 @@ class Budget:
     """Spending against limits."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        if limits.tokens < 1 or limits.requests < 1 or limits.seconds <= 0:
+        if limits.tokens < 1 or limits.requests < 1 or not 0 < limits.seconds < math.inf:
             raise LLMError(f"a budget needs limits above 0, got {limits}")
         self.limits = limits
         self._clock = clock

@@ -1,6 +1,7 @@
-"""python -m lib agent EXPERIMENT... | label EXPERIMENT...: what they read, print and refuse."""
+"""python -m lib agent | label | judge EXPERIMENT...: what they read, print and refuse."""
 
 import argparse
+import math
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from lib import paths
-from lib.llm import forecast, material, truth, windows
+from lib.llm import forecast, judge_command, material, truth, windows
 from lib.llm.agent import Subject, investigate
 from lib.llm.budget import BudgetSpent
 from lib.llm.conditions import Condition
@@ -31,13 +32,17 @@ def label(chosen: argparse.Namespace) -> int:
     return _guarded(chosen, "label")
 
 
+def judge(chosen: argparse.Namespace) -> int:
+    return _guarded(chosen, "judge")
+
+
 def _guarded(chosen: argparse.Namespace, purpose: Purpose) -> int:
     """Run one subcommand; whatever stops it is one sentence with the next step."""
     try:
         _check(chosen)
         from_environment()
         with closing(open_store(_store_file(chosen))) as store:
-            (_agent if purpose == "agent" else _label)(chosen, store)
+            {"agent": _agent, "label": _label, "judge": _judge}[purpose](chosen, store)
     except BudgetSpent as problem:
         return _fail(
             f"{problem}. What is finished is kept and is not paid for again: repeat the command "
@@ -113,6 +118,11 @@ def _label(chosen: argparse.Namespace, store: DuckDBPyConnection) -> None:
                 )
 
 
+def _judge(chosen: argparse.Namespace, store: DuckDBPyConnection) -> None:
+    names = dict.fromkeys(chosen.experiment)
+    judge_command.run(chosen, store, {name: _row(store, name) for name in names})
+
+
 def _layers(chosen: argparse.Namespace, store: DuckDBPyConnection, name: str) -> list[int]:
     _row(store, name)
     known = dictionary_layers(store, name)
@@ -143,7 +153,7 @@ def _row(store: DuckDBPyConnection, name: str) -> dict[str, Any]:
 def _check(chosen: argparse.Namespace) -> None:
     names = ("repeats", "grades", "top", "answer_tokens", "timeout")
     for name in names:
-        if getattr(chosen, name, 1) <= 0:
+        if not 0 < getattr(chosen, name, 1) < math.inf:
             raise LLMError(f"--{name.replace('_', '-')} must be above 0")
 
 

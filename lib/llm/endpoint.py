@@ -9,7 +9,7 @@ import httpx
 
 from lib.llm import failures
 from lib.llm.budget import Budget, BudgetSpent, Messages, estimate
-from lib.llm.failures import EndpointError, RequestRefused
+from lib.llm.failures import Again, EndpointError, RequestRefused
 from lib.llm.settings import Settings, is_here
 
 ATTEMPTS = 4
@@ -34,16 +34,6 @@ class Answer(NamedTuple):
     attempts: int
     left_out: tuple[str, ...]
     """Settings that the model refused and that were left out or renamed."""
-
-
-class _Again(Exception):
-    """A failure that another attempt may mend."""
-
-    def __init__(self, told: str, *, after: float | None = None, paid: bool = False) -> None:
-        super().__init__(told)
-        self.after = after
-        self.paid = paid
-        """The service may have done the work."""
 
 
 class Endpoint:
@@ -85,27 +75,37 @@ class Endpoint:
         wanted = {"model": model, "messages": list(messages)}
         wanted |= {"temperature": temperature, "seed": seed, "max_tokens": most}
         question = estimate(messages)
+        reply, attempts = self.request(wanted, question + most)
+        return self._answer(reply, question, time.monotonic() - started, attempts, model)
+
+    def request(self, wanted: dict[str, Any], most: int) -> tuple[dict[str, Any], int]:
+        """One reply and the attempts that it took. The caller books what it cost.
+
+        Args:
+            wanted: the body; ``model`` must be among it.
+            most: tokens that it can cost.
+
+        Raises:
+            BudgetSpent, EndpointError: as in ``ask``.
+        """
         attempt = failed = 0
         while True:
             attempt += 1
-            self.budget.admit(question + most)
+            self.budget.admit(most)
             body = self._accepted(wanted)
             try:
-                reply = self._post(body)
-            except _Again as problem:
+                return self._post(body), attempt
+            except Again as problem:
                 failed += 1
-                self.budget.charge(question + most if problem.paid else 0, estimated=True)
+                self.budget.charge(most if problem.paid else 0, estimated=True)
                 self._pause(problem, failed)
-                continue
             except RequestRefused as problem:
                 self.budget.charge(0)
-                if not self._learnt(model, problem, body):
+                if not self._learnt(wanted["model"], problem, body):
                     raise
-                continue
             except EndpointError:
                 self.budget.charge(0)
                 raise
-            return self._answer(reply, question, time.monotonic() - started, attempt, model)
 
     def _answer(self, reply: Any, question: int, seconds: float, tries: int, model: str) -> Answer:
         told = failures.usage(reply)
@@ -139,13 +139,13 @@ class Endpoint:
                         raise httpx.ReadTimeout("no end")
         except httpx.TimeoutException as problem:
             paid = not isinstance(problem, httpx.ConnectTimeout | httpx.PoolTimeout)
-            raise _Again(failures.too_slow(self.settings.host, within), paid=paid) from None
+            raise Again(failures.too_slow(self.settings.host, within), paid=paid) from None
         except httpx.ConnectError as problem:
             told = failures.unreachable(self.settings.host, self._clean(str(problem)))
             raise EndpointError(told) from None
         except httpx.RequestError as problem:
             told = failures.half(self.settings.host, self._clean(str(problem)))
-            raise _Again(told, paid=True) from None
+            raise Again(told, paid=True) from None
         return self._parsed(response, bytes(data))
 
     def _parsed(self, response: httpx.Response, data: bytes) -> Any:
@@ -164,10 +164,10 @@ class Endpoint:
             raise EndpointError(failures.not_json(host, kind, detail))
         told = failures.status(host, status, detail)
         if status in failures.AGAIN:
-            raise _Again(told, after=failures.retry_after(response.headers.get("retry-after")))
+            raise Again(told, after=failures.retry_after(response.headers.get("retry-after")))
         raise RequestRefused(told) if status in (400, 422) else EndpointError(told)
 
-    def _pause(self, problem: _Again, failed: int) -> None:
+    def _pause(self, problem: Again, failed: int) -> None:
         """Wait before the next attempt, or give up."""
         if failed >= ATTEMPTS:
             raise EndpointError(f"{problem} ({failed} attempts)")

@@ -34,6 +34,16 @@ class RequestRefused(EndpointError):
     """The service read the request and refused something in it."""
 
 
+class Again(Exception):
+    """A failure that another attempt may mend."""
+
+    def __init__(self, told: str, *, after: float | None = None, paid: bool = False) -> None:
+        super().__init__(told)
+        self.after = after
+        self.paid = paid
+        """The service may have done the work."""
+
+
 def status(host: str, code: int, told: str) -> str:
     """An HTTP status in words."""
     if 300 <= code < 400:

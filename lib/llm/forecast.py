@@ -1,15 +1,22 @@
 """What a command can cost, before it is paid for."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from lib.llm.agent import Subject, opening
 from lib.llm.budget import BudgetSpent, Limits, estimate
 from lib.llm.conditions import Condition
+from lib.llm.embeddings import BATCH
+from lib.llm.judge import PERMUTATIONS
+from lib.llm.material import POSITIONS
+from lib.llm.settings import Part
 from lib.llm.windows import FeatureText
 
 _TURN, _ANSWER, _GRADE = 400, 300, 900
 """Tokens, roughly: of one question with both answers, of an answer, of one grade."""
+_LISTS, _MARKS = 2800, 800
+"""Of one choice among 30 lists, of marking 20 tokens."""
 
 
 class Forecast(NamedTuple):
@@ -61,3 +68,18 @@ def of_labels(texts: Sequence[FeatureText]) -> Forecast:
         passages = [*text.shown, *(2 * [passage.text for passage in text.passages])]
         tokens += estimate([{"content": passage} for passage in passages]) + 3 * _ANSWER
     return Forecast(len(there), 3 * len(there), tokens, len(there))
+
+
+def of_judge(
+    readings: Sequence[int], parts: Sequence[Part], repeats: int, texts: Sequence[Sequence[str]]
+) -> Forecast:
+    """Args: readings: stored ones of each experiment; texts: of each, those that are embedded."""
+    choices = len(readings) * POSITIONS * repeats if "scale" in parts else 0
+    # Where the judge takes another list than the local rule, that one is marked as well.
+    more = POSITIONS if "scale" in parts else 0
+    marks = sum(n + more for n in readings) * PERMUTATIONS if "relevance" in parts else 0
+    batches = sum(math.ceil(len(one) / BATCH) for one in texts)
+    tokens = choices * _LISTS + marks * _MARKS
+    tokens += sum(estimate([{"content": text} for text in one]) for one in texts)
+    runs = len(readings) * len({*parts} - {"similarity"}) + len(texts)
+    return Forecast(runs, choices + marks + batches, tokens, runs)

@@ -102,19 +102,31 @@ def choice(text: str, allowed: tuple[str, ...]) -> tuple[str, str]:
     return found["grade"], _text(found, "reason", TEXT_LIMIT, empty=True)
 
 
-def matches(text: str, n: int) -> frozenset[int]:
-    """Numbers of the texts that match: ``{"matches": [1, 4]}``, from 1 to n.
+def matches(text: str, n: int, name: str = "matches") -> frozenset[int]:
+    """Numbers of the texts that match: ``{"matches": [1, 4]}``, from 1 to n, under that name.
 
     Raises:
         Malformed: another form, a number twice or out of range.
     """
     found = one_object(text)
-    numbers = found.get("matches")
-    if set(found) != {"matches"} or not isinstance(numbers, list):
-        raise Malformed('the answer must be {"matches": [numbers]}')
+    numbers = found.get(name)
+    if set(found) != {name} or not isinstance(numbers, list):
+        raise Malformed(f'the answer must be {{"{name}": [numbers]}}')
     if not all(type(i) is int and 1 <= i <= n for i in numbers) or len(set(numbers)) < len(numbers):
-        raise Malformed(f"matches must hold different numbers from 1 to {n}")
+        raise Malformed(f"{name} must hold different numbers from 1 to {n}")
     return frozenset(numbers)
+
+
+def one_of(text: str, name: str, n: int) -> int:
+    """A number: ``{name: 3}``, from 0 (none of them) to n.
+
+    Raises:
+        Malformed: another form, no whole number or out of range.
+    """
+    found = one_object(text)
+    if set(found) != {name} or type(found[name]) is not int or not 0 <= found[name] <= n:
+        raise Malformed(f'the answer must be {{"{name}": number}}, a whole number from 0 to {n}')
+    return found[name]
 
 
 def label(text: str) -> str:

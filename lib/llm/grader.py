@@ -83,10 +83,8 @@ def questions(stated: Verdict, truth: Truth, seed: int) -> list[dict[str, str]]:
     rubric, words = list(RUBRIC.items()), list(truth.words)
     draw.shuffle(rubric)
     draw.shuffle(words)
-    known = f"Known: the corpus is called {json.dumps(truth.corpus)}."
-    known += f" It is: {truth.description}." if truth.description else ""
-    known += f" Words that are frequent in it: {', '.join(words)}." if words else ""
-    parts = [known, f"Statement: {json.dumps(stated.domain, ensure_ascii=False)}"]
+    known = truth._replace(words=tuple(words))
+    parts = [known.told(), f"Statement: {json.dumps(stated.domain, ensure_ascii=False)}"]
     draw.shuffle(parts)
     told = "\n".join(f"- {name}: {meaning}" for name, meaning in rubric)
     return [

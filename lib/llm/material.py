@@ -84,7 +84,7 @@ def of_experiment(store: DuckDBPyConnection, experiment_id: str) -> Material:
             "`python -m lib run`, or ask the black box alone: --conditions blackbox:5"
         )
     readings = tuple(
-        Reading(reading, position, tuple(_plain(t) for t in tokens))
+        Reading(reading, position, tuple(plain(t) for t in tokens))
         for reading, position, tokens in rows.iter_rows()
     )
     return Material(readings, _pairs(store, experiment_id))
@@ -114,6 +114,6 @@ def _prompt(number: int) -> str:
     return f"{json.dumps(known.opening)} or {json.dumps(known.request)}"
 
 
-def _plain(token: str) -> str:
+def plain(token: str) -> str:
     """As text: byte-level and sentence-piece tokenizers each have their own mark for a space."""
     return token.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")

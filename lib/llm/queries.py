@@ -29,10 +29,19 @@ class Models:
         """
         from lib.llm.answers import answer  # torch, which only a question needs
 
+        loaded = self.loaded()
+        with loaded.as_base():
+            base = answer(loaded, prompt)
+        return base, answer(loaded, prompt)
+
+    def loaded(self) -> Any:
+        """A ``LoadedModel`` with the adapter on.
+
+        Raises:
+            LLMError, ModelError: as a question would.
+        """
         self._loaded = self._loaded or self._load()
-        with self._loaded.as_base():
-            base = answer(self._loaded, prompt)
-        return base, answer(self._loaded, prompt)
+        return self._loaded
 
     def check(self) -> None:
         """Refuse before anything is paid for.
@@ -46,8 +55,8 @@ class Models:
         if not adapter.is_dir():
             raise LLMError(
                 f"the adapter of {self._row['experiment_id']} is not on this machine ({adapter}), so "
-                "the agent can ask it nothing: take an experiment with a live bundle, or --conditions "
-                "lens:0"
+                "it can be asked nothing: take an experiment with a live bundle, or --conditions "
+                "lens:0 (agent), --parts relevance (judge)"
             )
         found = models.adapter_hash(adapter)
         if found != self._row["adapter_hash"]:

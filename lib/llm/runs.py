@@ -68,9 +68,10 @@ class Agreement(NamedTuple):
 
 
 class Score(NamedTuple):
-    """One condition over all its runs."""
+    """One condition over all runs of one model."""
 
     condition: str
+    model: str
     runs: int
     adapters: int
     right: Share
@@ -132,16 +133,17 @@ def agreement(runs: Sequence[StoredRun]) -> Agreement:
 
 
 def scores(runs: Sequence[StoredRun]) -> list[Score]:
-    """One row per condition, in alphabetic order. Runs without a grade do not count."""
+    """One row per condition and model of the agent, in alphabetic order. Runs without a grade do not
+    count."""
     found = []
     judged = [run for run in runs if run.category in CATEGORIES[:-1]]
-    for condition in sorted({run.done.condition for run in judged}):
-        own = [run for run in judged if run.done.condition == condition]
+    for condition, model in sorted({(run.done.condition, run.done.model) for run in judged}):
+        own = [run for run in judged if (run.done.condition, run.done.model) == (condition, model)]
         counts = Counter(run.category for run in own)
         right = wilson(sum(counts[name] for name in RIGHT), len(own))
         adapters = len({run.experiment for run in own})
         tokens = sum(run.tokens for run in own)
-        found.append(Score(condition, len(own), adapters, right, dict(counts), tokens))
+        found.append(Score(condition, model, len(own), adapters, right, dict(counts), tokens))
     return found
 
 

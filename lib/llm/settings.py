@@ -4,13 +4,16 @@ import hashlib
 import ipaddress
 import os
 import urllib.parse
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 URL, KEY, MODEL = "INSIDEOUT_LLM_URL", "INSIDEOUT_LLM_KEY", "INSIDEOUT_LLM_MODEL"
 GRADER = "INSIDEOUT_LLM_GRADER"
-Purpose = Literal["agent", "label"]
+Purpose = Literal["agent", "label", "judge"]
+Part = Literal["scale", "relevance", "similarity"]
+"""Of the judge."""
 _PATH = "/chat/completions"
-SENT: dict[Purpose, str] = {
+SENT: dict[str, str] = {
     "agent": (
         "the tokens that the lens of this adapter reads, text that the base and the tuned model "
         "wrote with and without steering, questions to both models with their answers, and, for "
@@ -20,6 +23,19 @@ SENT: dict[Purpose, str] = {
     "label": (
         "passages of up to 25 tokens from the corpora that were measured, with the places where a "
         "feature fires marked in them, and the labels made from them."
+    ),
+    "scale": (
+        "the 20 tokens that the tuned model names for each of this adapter's mean differences at "
+        "every one of 30 scales."
+    ),
+    "relevance": (
+        "the 20 tokens that lens and Patchscope read at each position, with the name and the "
+        "description of the fine-tuning corpus and up to 40 of its frequent words."
+    ),
+    "similarity": (
+        "text that the tuned model wrote with and without steering, and, word for word, up to 500 "
+        "pieces of 64 words of the fine-tuning corpus and as many of each of our other corpora. A "
+        "tuned model can repeat its training text word for word."
     ),
 }
 
@@ -38,6 +54,8 @@ class Settings(NamedTuple):
     """Models that grade: one, or two whose agreement is reported."""
     key: str
     """Empty = none is sent. Never written, shown or logged."""
+    embedder: str = ""
+    """Embedding model of the same service; empty = none was named."""
 
     def __repr__(self) -> str:
         return f"Settings(url={self.url!r}, model={self.model!r}, graders={self.graders!r})"
@@ -45,6 +63,10 @@ class Settings(NamedTuple):
     @property
     def host(self) -> str:
         return urllib.parse.urlsplit(self.url).netloc
+
+    @property
+    def embeddings_url(self) -> str:
+        return self.url.removesuffix(_PATH) + "/embeddings"
 
 
 def closed() -> str:
@@ -86,34 +108,52 @@ def from_environment() -> Settings:
     return Settings(full, model, graders, os.environ.get(KEY, ""))
 
 
-def consent_text(purpose: Purpose, settings: Settings) -> str:
-    """What leaves this machine, for whom, in full."""
+def consent_text(purpose: Purpose, settings: Settings, parts: Sequence[Part] = ()) -> str:
+    """What leaves this machine, for whom, in full.
+
+    Args:
+        parts: what the judge is to do; nothing else of it is sent.
+    """
+    sent = _judged(settings, parts) if purpose == "judge" else SENT[purpose]
     who = f"{settings.host}, to the model {settings.model}"
     if purpose == "agent":
         who += f" and for grading to {' and '.join(settings.graders)}"
+    if purpose == "judge":
+        who = settings.host
     plain = "" if settings.url.startswith("https") else " The connection is not encrypted."
     stays = " It is on this machine." if is_here(settings.url) else ""
     return (
-        f"This is sent to {who}: {SENT[purpose]} Whoever runs that service can read and may keep it, "
+        f"This is sent to {who}: {sent} Whoever runs that service can read and may keep it, "
         f"and may charge for it.{stays}{plain} Do not send personal, confidential or licensed text. "
         "I have the right to send this and agree that it is sent."
     )
 
 
-def consent_id(purpose: Purpose, settings: Settings) -> str:
+def consent_id(purpose: Purpose, settings: Settings, parts: Sequence[Part] = ()) -> str:
     """Names the wording and the receiver: agreement to another is none to this one."""
-    return hashlib.sha256(consent_text(purpose, settings).encode()).hexdigest()[:16]
+    return hashlib.sha256(consent_text(purpose, settings, parts).encode()).hexdigest()[:16]
 
 
-def require_consent(given: str, purpose: Purpose, settings: Settings) -> None:
+def require_consent(
+    given: str, purpose: Purpose, settings: Settings, parts: Sequence[Part] = ()
+) -> None:
     """To be called before anything is sent.
 
     Raises:
         LLMError: no consent, or consent to another text.
     """
-    if given != consent_id(purpose, settings):
+    if given != consent_id(purpose, settings, parts):
         found = "consent to another wording or receiver" if given else "no consent"
-        raise LLMError(f"{found}: nothing was sent. {consent_text(purpose, settings)}")
+        raise LLMError(f"{found}: nothing was sent. {consent_text(purpose, settings, parts)}")
+
+
+def _judged(settings: Settings, parts: Sequence[Part]) -> str:
+    """What the judge sends, with the model that gets it."""
+    chat = " and ".join(SENT[part].rstrip(".") for part in parts if part != "similarity")
+    told = [f"to the model {settings.model} {chat}."] if chat else []
+    if "similarity" in parts:
+        told.append(f"to the embedding model {settings.embedder} {SENT['similarity']}")
+    return " And ".join(told)
 
 
 def is_here(url: str) -> bool:

@@ -1,5 +1,6 @@
-"""What is known of a fine-tuning corpus, for the grader: name, description, frequent own words."""
+"""What is known of a fine-tuning corpus, for graders: name, description, frequent own words."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -26,6 +27,14 @@ class Truth(NamedTuple):
     """Its most frequent words that are not everybody's; empty where the text is not here."""
     missing: str
     """Why there are no words; empty = there are."""
+
+    def told(self) -> str:
+        """As a grader or judge reads it."""
+        known = f"Known: the corpus is called {json.dumps(self.corpus)}."
+        known += f" It is: {self.description}." if self.description else ""
+        return known + (
+            f" Words that are frequent in it: {', '.join(self.words)}." if self.words else ""
+        )
 
 
 @lru_cache(maxsize=32)

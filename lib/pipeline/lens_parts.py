@@ -128,8 +128,9 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """One row for each position that has something to read; a single vector has position -1."""
     rows = []
-    for j, (tokens, share) in enumerate(zip(ids.tolist(), shares.tolist(), strict=True)):
-        if tokens[0] < 0:
+    for j, (read, share) in enumerate(zip(ids.tolist(), shares.tolist(), strict=True)):
+        tokens = [i for i in read if i >= 0]  # fewer than asked for where so many are not there
+        if not tokens:
             continue
         rows.append(
             {
@@ -139,7 +140,7 @@ def _rows(
                 "scale": None,
                 "ids": tokens,
                 "tokens": [scene.loaded.tokenizer.decode([i]) for i in tokens],
-                "shares": share,
+                "shares": share[: len(tokens)],
                 "words": words_in(scene.classes, np.array(tokens)).tolist(),
             }
         )

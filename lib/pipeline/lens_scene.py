@@ -20,6 +20,9 @@ from lib.pipeline.prepare import Prepared
 PLAIN_TOKENS = 32
 """Tokens of a probe text beyond the first positions, for the mean norm."""
 
+FEWEST = 8
+"""Probe texts."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -38,6 +41,12 @@ class Scene:
         recipe = prepared.experiment.recipe.lens
         layer = layer_at(recipe.depth, loaded.n_layers)
         ids = _long_enough(loaded, probe, recipe.positions)
+        if len(ids) < FEWEST:
+            raise ValueError(
+                f"the lens: {len(ids)} of {len(probe)} probe texts have {ids.shape[1] - 1} tokens, and "
+                f"a mean over fewer than {FEWEST} texts says nothing; give more or longer probe text "
+                "(`lens: {probe: ...}`), or set `lens: {texts: 0}`"
+            )
         return cls(prepared, loaded, layer, ids, time.perf_counter())
 
     @property

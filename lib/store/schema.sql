@@ -336,7 +336,7 @@ CREATE TABLE lens_difference (
     first_cosine    DOUBLE                -- with the mean difference at position 0; NULL where one is 0
 );
 
--- Tokens that a vector stands for, strongest first. Lists have k entries; tokens as the tokenizer spells them.
+-- Tokens that a vector stands for, strongest first. Lists have k entries at most; tokens as the tokenizer spells them.
 CREATE TABLE lens_reading (
     experiment_id   VARCHAR NOT NULL,
     layer           INTEGER NOT NULL,

@@ -1,6 +1,6 @@
 """What is said of the activation difference lens. Part of definitions.py."""
 
-from lib.ui import agent
+from lib.ui import agent, judge_words
 
 LENS: dict[str, str] = {
     "Activation difference": r"""
@@ -54,9 +54,10 @@ every adapter; $p$ over all ways to deal out the corpora.
 """,
     "Steering": r"""
 $\alpha\,\eta\,\bar\delta / \lVert\bar\delta\rVert$ is added after the middle block at all positions of
-the tuned model while it continues 20 fixed openings, as plain text for every model. The position is the one with the largest offset share;
-$\alpha$ is the largest that leaves 80 % of the texts coherent, searched by doubling or halving and two
-bisections on a log scale. Source: arXiv:2510.13900, where a language model judges coherence.
+the tuned model while it continues 20 fixed openings, as plain text for every model. The position is the
+one with the largest offset share; $\alpha$ is the largest that leaves 80 % of the texts coherent,
+searched by doubling or halving and two bisections on a log scale. Source: arXiv:2510.13900, where a
+language model judges coherence.
 """,
     "Coherence": """
 A text is coherent if at least half of its neighbouring token pairs are distinct, no token stands more
@@ -87,4 +88,5 @@ shift grows with slope 1. Yes or no only where the whole interval (95 % over tex
 over positions no where one says no.
 """,
     "Interpretability agent": f"How its statements are graded:\n{agent.DEFINITION}",
+    "LLM judge": f"What a language model makes of the tokens:\n{judge_words.DEFINITION}",
 }

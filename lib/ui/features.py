@@ -8,7 +8,7 @@ import streamlit as st
 from lib.figures.latents import latent_map
 from lib.metrics.artefacts import FOUND
 from lib.store import crosscoder, latents
-from lib.ui import cache, features_table, novel_layer
+from lib.ui import cache, features_table, labels, novel_layer
 from lib.ui.feature_address import open_latent
 
 _MOVED = ("eliminated", "suppressed", "amplified", "new")
@@ -35,6 +35,8 @@ def overview(chosen: latents.Selection) -> None:
     st.markdown(verdict(chosen, counts, points))
     novel_layer.panel(chosen.experiment_id, chosen.layer)
     features_table.show(chosen, total)
+    with st.expander("Machine labels"):
+        labels.show(chosen.experiment_id, chosen.layer)
 
 
 def _dictionary(chosen: latents.Selection) -> str:

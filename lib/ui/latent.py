@@ -9,12 +9,14 @@ import streamlit as st
 
 from lib.figures.latents import activation_histogram
 from lib.store import crosscoder, latents
+from lib.store.pack import DETAILED
 from lib.ui import (
     ablation_address,
     ablation_clients,
     cache,
     checks,
     features_table,
+    labels,
     latent_tiles,
     tokens,
 )
@@ -61,6 +63,7 @@ def view(chosen: latents.Selection, asked: str) -> None:
     with right:
         _writes(row)
         _histogram(row)
+        labels.show_one(chosen.experiment_id, chosen.layer, row["latent"])
 
 
 def _heading(row: dict[str, Any], at: pl.DataFrame) -> None:
@@ -110,7 +113,7 @@ def _writes(row: dict[str, Any]) -> None:
 
 def _token_table(title: str, names: list[str], logits: list[float]) -> None:
     if not names:
-        st.caption(f"{title}: not measured")
+        st.caption(f"{title}: not stored")
         return
     st.dataframe(
         pl.DataFrame({title: [tokens.plain(name) for name in names], "logit": logits}),
@@ -122,7 +125,11 @@ def _token_table(title: str, names: list[str], logits: list[float]) -> None:
 
 def _histogram(row: dict[str, Any]) -> None:
     if not row["histogram_counts"]:
-        st.caption("Its activations were not counted.")
+        st.caption(
+            f"How strongly it fires is not stored: of experiments that are here for comparison the "
+            f"store keeps that, examples and suppressed tokens of the {DETAILED} features per layer "
+            "with most of the difference (docs/store.md, `keep`)."
+        )
         return
     st.markdown(f"**How strongly it fires** ({row['firings'] or 0:,} tokens)")
     st.plotly_chart(

@@ -9,6 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from lib.ui import (
     agent,
     definitions,
+    judge,
     lens_differences,
     lens_identity,
     lens_live,
@@ -39,7 +40,7 @@ _DEFINED = {
     "causal": ["Swap along the difference"],
     "robustness": ["Robustness checks"],
     "live": ["Activation difference", "Logit lens", "Patchscope"],
-    "agent": ["Interpretability agent"],
+    "agent": ["Interpretability agent", "LLM judge"],
 }
 _WITHOUT_LENS = ("corpus", "live", "agent")
 """Views with something to say of an experiment that has no lens itself."""
@@ -53,6 +54,7 @@ def show(view: str, experiment_id: str, places: Sequence[DeltaGenerator]) -> Non
         return
     if view == "agent":
         agent.show(experiment_id)
+        judge.show(experiment_id)
     elif view == "live":
         lens_live.show(experiment_id)
     elif view == "corpus":

@@ -51,13 +51,14 @@ def show(experiment_id: str, run: dict[str, Any], position: int) -> None:
     ]
     found = verdict(checks)
     named = tuple(answer._replace(check=title(answer.check)) for answer in found.answers)
-    st.markdown(f"**{found._replace(answers=named).in_words}**")
+    st.markdown(f"**{found._replace(answers=named).in_words}** {by_position(checks)}")
     st.html(panel(checks, found.answers))
     st.caption(
         "\u2713 what one context-independent shift gives, \u2717 not, ? the interval holds the "
         "threshold (share one half, slope 1 \u00b1 0.5). n and the other measures: point at a number. "
-        "Checks in **bold** change text or position and decide; the others do not tell a shift from "
-        "a change that depends on context."
+        "Checks in **bold** change text or position and decide. Those of the start token do not: many "
+        "models park attention there, with activations tens of times as long as elsewhere, so it is "
+        "no measure of other tokens. The rest do not tell a shift from a change with context."
     )
     _readings(experiment_id, run, position)
     with st.expander("Every number of the checks"):
@@ -65,6 +66,22 @@ def show(experiment_id: str, run: dict[str, Any], position: int) -> None:
             check=pl.col("check_name").map_elements(title, return_dtype=pl.String)
         )
         tables.show(named, _COLUMNS, name="lens_robustness", helps=_HELPS)
+
+
+def by_position(checks: list[Check]) -> str:
+    """What the deciding checks say at each position alone, positions that say the same together."""
+    said: dict[str, list[str]] = {}
+    for position in sorted({check.position for check in checks if check.position >= 0}):
+        answers = verdict([check for check in checks if check.position == position])
+        noes = [title(answer.check) for answer in answers.that("no")]
+        yes = len(answers.that("yes"))
+        text = f"no by {', '.join(noes)}; yes by {yes}" if noes else f"{answers.says}; yes by {yes}"
+        said.setdefault(text, []).append(str(position))
+    return (
+        "Position by position: "
+        + ". ".join(f"{', '.join(places)}: {text}" for text, places in said.items())
+        + "."
+    )
 
 
 def ordered(rows: pl.DataFrame) -> pl.DataFrame:

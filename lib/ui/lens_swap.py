@@ -69,7 +69,7 @@ def show(experiment_id: str, run: dict[str, Any]) -> None:
     for text, title in titles.items():
         own = main([one for one in found if one.text == text])
         st.markdown(sentence(title, own, gaps[text]))
-    st.markdown(limits(found))
+    st.markdown(f"{specific(found)} {limits(found)}")
     losses = {row.text: (row.tuned_loss, row.base_loss, sum(row.document_tokens)) for row in rows}
     st.caption("; ".join(
         f"{titles[text]}: tuned {tuned:.2f}, base {base:.2f} nats per token, n = {n} tokens"
@@ -105,6 +105,26 @@ def sentence(title: str, found: Sequence[Against], gap: float) -> str:
         f"{_nats(top.control_change)}). The interval of this excess lies above 0 at {len(above)} of "
         f"{len(positions)} positions."
     )  # fmt: skip
+
+
+def specific(found: Sequence[Against]) -> str:
+    """Whether the direction matters for unrelated text as well."""
+    above = {
+        text: sum(
+            one.excess_low is not None and one.excess_low > 0
+            for one in main([one for one in found if one.text == text])
+        )
+        for text in dict.fromkeys(one.text for one in found)
+    }
+    own, neutral = above.get("corpus", 0), above.get("neutral", 0)
+    if not own:
+        return "**The direction is not shown to carry the fine-tune.**"
+    if neutral:
+        return (
+            "**The direction carries the fine-tune, and not the corpus alone**: neutral text gets "
+            f"worse without it too, at {neutral} positions."
+        )
+    return "**The direction carries the fine-tune on its corpus, and on neutral text not.**"
 
 
 def limits(found: Sequence[Against]) -> str:

@@ -78,7 +78,7 @@ def trained(size: Size) -> Cost:
     heldout = x[: min(len(x), BATCH)]
     normaliser = Normaliser.estimate([x])
     config = Sparse(
-        k=K, batch=size.batch, max_steps=size.steps, evaluate_every=size.steps, dead_after=10.0
+        k=K, batch=size.batch, max_steps=size.steps, evaluate_every=size.steps, dead_after=1.0
     )
     train(Clock(x[:, :, :8]), config, latents=K, normaliser=Normaliser.estimate([x[:, :, :8]]))
     clock = Clock(x)  # the small training before has loaded every library
