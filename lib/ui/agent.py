@@ -63,7 +63,8 @@ def sentence(score: Score) -> str:
     counts = [f"{score.counts[c]} {c}" for c in CATEGORIES if score.counts.get(c)]
     right = score.right
     return (
-        f"**{name[0].upper()}{name[1:]}**, {quoted(score.model)}: the right domain in {100 * right.value:.0f} % of "
+        f"**{name[0].upper()}{name[1:]}**, {quoted(score.model)}: the right domain in "
+        f"{100 * right.value:.0f} % of "
         f"{score.runs} run{'s' * (score.runs != 1)} (95 %: {100 * right.low:.0f} to "
         f"{100 * right.high:.0f} %) on {score.adapters} adapter{'s' * (score.adapters != 1)}: "
         f"{', '.join(counts)}; {score.tokens:,} tokens."
