@@ -27,6 +27,14 @@ def _no_network(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def _own_main():
+    """A page under test becomes ``__main__``, and a process spawned later would run it again."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
+@pytest.fixture(autouse=True)
 def _own_work_folder(monkeypatch, tmp_path):
     """Pipeline stages never land in the repository's .work."""
     monkeypatch.setenv("INSIDEOUT_WORK", str(tmp_path / "work"))

@@ -120,7 +120,7 @@ def _patchscope_rows(scene: Scene) -> list[dict[str, Any]]:
         k=scene.recipe.k, classes=scene.classes,
     )  # fmt: skip
     rows = _rows(scene, scene.layer, "patchscope", found.ids, found.shares)
-    return [row | {"scale": number(scale)} for row, scale in zip(rows, found.scale, strict=True)]
+    return [row | {"scale": number(found.scale[row["position"]])} for row in rows]
 
 
 def _rows(

@@ -73,7 +73,7 @@ def test_stored_runs_are_shown_without_an_endpoint(stored):
     told = texts(page)
     assert "It is off" in told
     assert (
-        "**Lens and 5 questions**: the right domain in 50 % of 2 runs (95 %: 9 to 91 %) on 1"
+        "**Lens and 5 questions**, `m`: the right domain in 50 % of 2 runs (95 %: 9 to 91 %) on 1"
         in told
     )
     assert "1 general, 1 abstention" in told and "one grader only" in told
