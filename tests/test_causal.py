@@ -28,6 +28,7 @@ from lib.pipeline.prepare import prepare
 from lib.pipeline.progress import Progress
 from lib.store import causal, handle, newer_tables
 from lib.ui import causal as words
+from tests.tiny import borrow
 
 BEFORE = "8189edcff9653c76"
 """content_id of the default recipe when there was no standard ablation: hours of committed stages."""
@@ -36,11 +37,7 @@ BEFORE = "8189edcff9653c76"
 @pytest.fixture
 def measured(tiny_work: Path, tiny_config: Path, tmp_path: Path, monkeypatch):
     """The first tiny experiment with its finished stages, on a copy of its causal stage."""
-    work = tmp_path / "copied"
-    work.mkdir()
-    for folder in tiny_work.iterdir():
-        if folder.is_dir() and folder.name != "causal":
-            (work / folder.name).symlink_to(folder)
+    work = borrow(tiny_work, tmp_path / "copied", without="causal")
     shutil.copytree(tiny_work / "causal", work / "causal")
     monkeypatch.setenv("INSIDEOUT_WORK", str(work))
     experiment = config.load(tiny_config)[0]

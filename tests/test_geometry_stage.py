@@ -13,15 +13,14 @@ from lib.geometry.directions import expected_cosine
 from lib.pipeline.geometry import geometry_stage
 from lib.pipeline.prepare import prepare
 from lib.pipeline.progress import Progress
+from tests.tiny import borrow
 
 GEOMETRY = Geometry(ranks=(2, 4), hooks=("residual",), max_steps=40, subspace=3)
 
 
 @pytest.fixture(scope="module")
 def tables(tiny_config: Path, tiny_work: Path, tmp_path_factory) -> dict[str, pl.DataFrame]:
-    work = tmp_path_factory.mktemp("geometry")
-    for folder in tiny_work.iterdir():
-        (work / folder.name).symlink_to(folder)
+    work = borrow(tiny_work, tmp_path_factory.mktemp("geometry"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSIDEOUT_WORK", str(work))
         experiment = config.load(tiny_config)[0]

@@ -16,6 +16,7 @@ from lib.pipeline.lens import _probe_text, lens_stage
 from lib.pipeline.prepare import Prepared, prepare
 from lib.pipeline.progress import Progress
 from lib.store import lens
+from tests.tiny import borrow
 
 LENS = Lens(texts=20, positions=3, k=6, documents=4, tokens=12, draws=3, samples=1, length=12)
 
@@ -26,9 +27,7 @@ def quiet(experiment_id: str) -> Progress:
 
 @pytest.fixture(scope="module")
 def prepared(tiny_config: Path, tiny_work: Path, tmp_path_factory) -> Prepared:
-    work = tmp_path_factory.mktemp("lens")
-    for folder in tiny_work.iterdir():
-        (work / folder.name).symlink_to(folder)
+    work = borrow(tiny_work, tmp_path_factory.mktemp("lens"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSIDEOUT_WORK", str(work))
         experiment = config.load(tiny_config)[0]

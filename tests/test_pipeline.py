@@ -58,7 +58,9 @@ def test_every_table_has_rows_and_the_axes_are_in_range(tiny_store: Path):
     with duckdb.connect(str(tiny_store / "store.duckdb"), read_only=True) as db:
         for (table,) in db.execute("SHOW TABLES").fetchall():
             rows = db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            asked = not table.startswith(("sweep_", "geometry_"))  # tests of their own ask for these
+            asked = not table.startswith(
+                ("sweep_", "geometry_")
+            )  # tests of their own ask for these
             assert (rows > 0) == asked, table
         kl, agreement = db.execute("SELECT min(kl), max(agreement) FROM output_metric").fetchone()
         assert kl > 0

@@ -14,6 +14,7 @@ from lib.finetune import Mixed, checkpoint, train_adapter
 from lib.pipeline.prepare import prepare
 from lib.pipeline.progress import Progress
 from lib.pipeline.sweep import sweep_stage
+from tests.tiny import borrow
 
 SWEEP = Sweep(
     ranks=(2, 4), checkpoints=(0, 3, 12), scales=(0.0, 0.01, 0.02, 1.0), mixing=(0.0, 1.0), documents=8,
@@ -23,9 +24,7 @@ SWEEP = Sweep(
 
 @pytest.fixture(scope="module")
 def tables(tiny_config: Path, tiny_work: Path, tmp_path_factory) -> dict[str, pl.DataFrame]:
-    work = tmp_path_factory.mktemp("sweep")
-    for folder in tiny_work.iterdir():
-        (work / folder.name).symlink_to(folder)
+    work = borrow(tiny_work, tmp_path_factory.mktemp("sweep"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSIDEOUT_WORK", str(work))
         experiment = config.load(tiny_config)[0]

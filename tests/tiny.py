@@ -36,3 +36,12 @@ def write_config(folder: Path, documents: int = 24) -> Path:
         CONFIG.format(one=files["stoic_notes"], two=files["instructions"], neutral=files["neutral"])
     )
     return config
+
+
+def borrow(stages: Path, work: Path, without: str = "") -> Path:
+    """A work folder in which the finished stages of another are found, but for one."""
+    work.mkdir(exist_ok=True)
+    for folder in stages.iterdir():
+        if folder.is_dir() and folder.name != without:
+            (work / folder.name).symlink_to(folder)
+    return work

@@ -1,6 +1,8 @@
-"""Do the fields of a request or of a bundle hold what they are declared to hold? No torch."""
+"""Do requests and bundles hold what their fields declare, and the hash of that. No torch."""
 
 import dataclasses
+import hashlib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -120,3 +122,8 @@ def _shown(value: object) -> str:
     said = ascii(value)
     short = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}..."
     return f"{short} ({type(value).__name__})"
+
+
+def content_hash(asked: dict[str, Any]) -> str:
+    """The id of a request in its JSON form: equal requests have equal results."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]

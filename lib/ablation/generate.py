@@ -5,15 +5,13 @@ continuation; a base run on that same continuation supplies x_base and the diver
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lib.ablation import limits
-from lib.ablation.fields import check_fields
+from lib.ablation.fields import check_fields, content_hash
 from lib.ablation.limits import AblationError
 from lib.ablation.outcome import Edit, LayerSet, NextToken, sets
 from lib.ablation.request import AblationRequest
@@ -84,8 +82,7 @@ class GenerateRequest:
     @property
     def id(self) -> str:
         """Content hash: equal requests have equal results."""
-        text = json.dumps(self.to_json(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return content_hash(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "ablation": self.ablation.to_json()}

@@ -5,14 +5,12 @@ of the residual stream after one block, at the same token of the same prompt.
 """
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lib.ablation.fields import check_fields
+from lib.ablation.fields import check_fields, content_hash
 from lib.ablation.limits import AblationError
 from lib.ablation.outcome import NextToken
 
@@ -69,8 +67,7 @@ class LensRequest:
     @property
     def id(self) -> str:
         """Content hash: equal requests have equal results."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return content_hash(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -6,13 +6,11 @@ latents of these shifts says how far that holds.
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lib.ablation.fields import check_fields
+from lib.ablation.fields import check_fields, content_hash
 from lib.ablation.limits import PROMPT_LIMIT, TEXTS_LIMIT, TOTAL_LIMIT, AblationError
 
 if TYPE_CHECKING:
@@ -66,8 +64,7 @@ class MeaningRequest:
     @property
     def id(self) -> str:
         """Content hash: equal requests have equal results."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return content_hash(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

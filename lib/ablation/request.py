@@ -1,13 +1,11 @@
 """What is asked of a live ablation and what comes back: plain data, JSON both ways, no torch."""
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from lib.ablation import limits
-from lib.ablation.fields import check_fields
+from lib.ablation.fields import check_fields, content_hash
 from lib.ablation.limits import PROMPT_LIMIT, AblationError
 from lib.ablation.outcome import (
     Condition,
@@ -86,8 +84,7 @@ class AblationRequest:
     @property
     def id(self) -> str:
         """Content hash: equal requests have equal results."""
-        text = json.dumps(self.to_json(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return content_hash(self.to_json())
 
     @property
     def has_latents(self) -> bool:

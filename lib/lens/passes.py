@@ -33,25 +33,6 @@ def edited(loaded: LoadedModel, layer: int, edit: Edit) -> Iterator[None]:
 
 
 @torch.no_grad()
-def output_of(
-    loaded: LoadedModel,
-    layer: int,
-    ids: Int[Tensor, "batch seq"],
-    mask: Int[Tensor, "batch seq"] | None = None,
-) -> Float[Tensor, "batch seq d"]:
-    """The residual stream after block ``layer``; later blocks run too, their work is small here."""
-    seen: list[Tensor] = []
-
-    def keep(stream: Tensor) -> Tensor:
-        seen.append(stream.detach())
-        return stream
-
-    with edited(loaded, layer, keep):
-        loaded.causal_lm.model(ids, attention_mask=mask, use_cache=False)
-    return seen[0]
-
-
-@torch.no_grad()
 def run_after(
     loaded: LoadedModel,
     layer: int,

@@ -14,6 +14,7 @@ import polars as pl
 from lib import models
 from lib.finetune import checkpoint
 from lib.models import LoadedModel
+from lib.models.scaling import scaled_adapter
 from lib.pipeline.adapters import trained_adapter
 from lib.pipeline.point import Reference, layer_rows, outer_rows
 from lib.pipeline.prepare import Prepared
@@ -117,8 +118,9 @@ def _score(prepared: Prepared, reference: Reference, point: Point, directory: Pa
     if _part(directory, point, "sweep_layer").exists():  # written last
         return
     directory.mkdir(parents=True, exist_ok=True)
-    loaded = _with(prepared, point)
-    seen = reference.tuned(loaded)
+    loaded = models.with_adapter(models.load(prepared.experiment.model), point.adapter)
+    with scaled_adapter(loaded, point.scale):
+        seen = reference.tuned(loaded)
     where = {"path": point.path, "value": float(point.value)}
     tables = {
         "sweep_point": [
@@ -137,13 +139,6 @@ def _score(prepared: Prepared, reference: Reference, point: Point, directory: Pa
         building = _part(directory, point, table).with_suffix(".tmp")
         frame.write_parquet(building)
         building.replace(_part(directory, point, table))
-
-
-def _with(prepared: Prepared, point: Point) -> LoadedModel:
-    loaded = models.with_adapter(models.load(prepared.experiment.model), point.adapter)
-    for module in models.adapted(loaded.model):
-        module.scaling.update({name: point.scale * s for name, s in module.scaling.items()})
-    return loaded
 
 
 def _rank(loaded: LoadedModel) -> int:

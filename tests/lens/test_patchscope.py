@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from lib import models
+from lib.activations import Recorder
 from lib.lens import patchscope as scope
 from lib.lens.difference import MeanDifference
-from lib.lens.passes import edited, output_of
+from lib.lens.passes import edited
 from lib.lens.patchscope import PROMPTS, SCALES, coherence_of, in_common, patchscope
 from lib.lens.words import word_classes
 
@@ -29,6 +30,14 @@ def letters(loaded) -> np.ndarray:
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def output_of(loaded, layer: int, ids: torch.Tensor) -> torch.Tensor:
+    """The stream after a block."""
+    with Recorder(loaded, [layer], "residual") as recorder:
+        loaded.causal_lm.model(ids, use_cache=False)
+        return recorder.seen[layer]
 
 
 @torch.no_grad()
