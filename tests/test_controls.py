@@ -51,6 +51,15 @@ def test_a_random_adapter_is_as_large_in_every_matrix_and_points_elsewhere(tiny_
             assert abs(cosine) < 0.3
 
 
+def test_controls_of_two_experiments_share_no_directions(tiny_work: Path):
+    _, control = adapters(tiny_work)
+    one, two = (products(adapter) for adapter in control.values())
+    assert one.keys() == two.keys()
+    for name in one:
+        cosine = float((one[name] * two[name]).sum() / (one[name].norm() * two[name].norm()))
+        assert abs(cosine) < 0.2, name
+
+
 def test_the_seed_control_finds_no_change_and_the_random_adapter_does(tiny_store: Path):
     with duckdb.connect(str(tiny_store / "store.duckdb"), read_only=True) as db:
         rows = db.execute("SELECT control, ratio, excess_fvu, cka FROM null_layer").fetchall()

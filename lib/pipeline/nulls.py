@@ -14,6 +14,7 @@ import polars as pl
 import torch
 
 from lib import finetune, models
+from lib.config import content_id
 from lib.metrics.reconstruction import cross_ratio
 from lib.pipeline.counts import control_counts
 from lib.pipeline.dictionaries import sparse_stage, trained
@@ -122,10 +123,11 @@ def _random_lora(
 
 def _control(prepared: Prepared, draw: int, progress: Progress) -> Prepared:
     """The experiment with a random adapter in the place of its own."""
-    stage = Stage("finetune", {"control": prepared.adapter_hash, "draw": draw})
+    seed = _seed_of(prepared.adapter_hash, draw)
+    stage = Stage("finetune", {"control": prepared.adapter_hash, "seed": seed})
 
     def work(directory: Path) -> dict[str, Any]:
-        finetune.random_adapter(prepared.adapter, directory / "adapter", seed=draw)
+        finetune.random_adapter(prepared.adapter, directory / "adapter", seed=seed)
         return {"record": None}
 
     stage.run(work)
@@ -141,3 +143,8 @@ def _control(prepared: Prepared, draw: int, progress: Progress) -> Prepared:
         ),
         progress,
     )
+
+
+def _seed_of(adapter_hash: str, draw: int) -> int:
+    """Directions of its own for every adapter: null draws are pooled within a model."""
+    return int(content_id({"adapter": adapter_hash, "draw": draw}), 16)

@@ -23,7 +23,7 @@ RECIPE_VERSION = {
     "finetune": 1,
     "activations": 1,
     "sparse": 2,
-    "nulls": 1,
+    "nulls": 2,
     "metrics": 4,
     "causal": 1,
     "lens": 1,

@@ -75,9 +75,7 @@ one: weights of the same size, pointing nowhere. It moves activations far less t
 Layers page draws its displacement), so it says what is more than a change of weights of that size, not
 what is more than an equally large change of activations. Draws of one control are pooled over the
 experiments of one model and hook; a random LoRA takes its norms and its text from its own experiment.
-Its directions come from the number of the draw alone: the first draws of all experiments of a model
-point the same random ways, so the pooled draws differ in size and text, not in direction, and $s$
-understates what other directions would add.
+Each draw of each adapter has random directions of its own.
 On layers: **over it** = ratio / mean of the draws;
 $z = (\ln R - \overline{\ln R_0}) / s(\ln R_0)$, with $n - 1$ in $s$. z needs two draws that differ;
 with four, $s$ itself is uncertain by about 40 %, with two by about 75 %: read z as "far outside" or
