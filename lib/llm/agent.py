@@ -13,7 +13,7 @@ from lib.llm.desk import Desk
 from lib.llm.forms import Query, Verdict, agent_turn
 from lib.llm.material import Material
 from lib.llm.repair import ask_in_form
-from lib.llm.settings import LLMError
+from lib.llm.settings import LLMError, Settings
 from lib.llm.transcripts import Record, step_key
 
 Ask = Callable[[str], tuple[str, str]]
@@ -62,7 +62,7 @@ def investigate(
         LLMError: the lens is asked for and there is none.
     """
     model = desk.endpoint.settings.model
-    key = run_key(desk, subject, condition, repeat)
+    key = run_key(desk.endpoint.settings, desk.answer_tokens, subject, condition, repeat)
     if (found := desk.transcript.get("run", key)) is not None:
         return from_record(found)
     desk.transcript.add("begun", key, **_facts(subject, condition, repeat, model))
@@ -90,11 +90,13 @@ def investigate(
     return done
 
 
-def run_key(desk: Desk, subject: Subject, condition: Condition, repeat: int) -> str:
-    """Names a run by everything it depends on."""
+def run_key(
+    settings: Settings, most: int, subject: Subject, condition: Condition, repeat: int
+) -> str:
+    """Names a run by everything it depends on. ``most``: tokens of one answer."""
     return step_key(
-        url=desk.endpoint.settings.url, model=desk.endpoint.settings.model, repeat=repeat,
-        experiment=subject.experiment_id, adapter=subject.adapter, most=desk.answer_tokens,
+        url=settings.url, model=settings.model, repeat=repeat,
+        experiment=subject.experiment_id, adapter=subject.adapter, most=most,
         opening=opening(subject, condition),
     )  # fmt: skip
 

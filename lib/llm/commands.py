@@ -10,8 +10,8 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from lib import paths
-from lib.llm import forecast, judge_command, material, truth, windows
-from lib.llm.agent import Subject, investigate
+from lib.llm import forecast, judge_command, material, transcripts, truth, windows
+from lib.llm.agent import Subject, investigate, run_key
 from lib.llm.budget import BudgetSpent
 from lib.llm.conditions import Condition
 from lib.llm.desk import Desk
@@ -71,11 +71,28 @@ def _agent(chosen: argparse.Namespace, store: DuckDBPyConnection) -> None:
         for one in models.values():
             one.check()
     grades = chosen.grades * len(from_environment().graders)
-    cost = forecast.of_agent(subjects, conditions, chosen.repeats, grades)
+    cost = forecast.of_agent(_due(chosen, subjects, conditions), grades)
     with endpoint_for(chosen, "agent", cost) as endpoint:
         for subject in subjects:
             with desk_for(chosen, "agent", subject.experiment_id, endpoint) as desk:
                 _investigate(chosen, desk, subject, conditions, models[subject.experiment_id])
+
+
+def _due(
+    chosen: argparse.Namespace, subjects: list[Subject], conditions: list[Condition]
+) -> list[tuple[Subject, Condition]]:
+    """One entry per run that no transcript holds; a finished run may still want a grade."""
+    settings, due = from_environment(), []
+    for subject in subjects:
+        records, _ = transcripts.read(transcripts.file_of("agent", subject.experiment_id))
+        done = {record["key"] for record in records if record["kind"] == "run"}
+        due += [
+            (subject, one)
+            for one in conditions
+            for repeat in range(chosen.repeats)
+            if run_key(settings, chosen.answer_tokens, subject, one, repeat) not in done
+        ]
+    return due
 
 
 def _investigate(

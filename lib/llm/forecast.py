@@ -20,7 +20,7 @@ _LISTS, _MARKS = 2800, 800
 
 
 class Forecast(NamedTuple):
-    """Without repairs, repeats after failures, and what is stored already."""
+    """Without repairs and repeats after failures."""
 
     runs: int
     requests: int
@@ -46,19 +46,14 @@ class Forecast(NamedTuple):
             )
 
 
-def of_agent(
-    subjects: Sequence[Subject], conditions: Sequence[Condition], repeats: int, grades: int
-) -> Forecast:
-    """Args: grades: of one run, all graders together."""
+def of_agent(due: Sequence[tuple[Subject, Condition]], grades: int) -> Forecast:
+    """Args: due: one entry per run that is not stored; grades: of one run, all graders together."""
     requests = tokens = 0
-    for subject in subjects:
-        for condition in conditions:
-            first, turns = estimate(opening(subject, condition)), condition.queries + 1
-            requests += repeats * (turns + grades)
-            talk = sum(first + turn * _TURN + _ANSWER for turn in range(turns))
-            tokens += repeats * (talk + grades * _GRADE)
-    runs = len(subjects) * len(conditions) * repeats
-    return Forecast(runs, requests, tokens, runs)
+    for subject, condition in due:
+        first, turns = estimate(opening(subject, condition)), condition.queries + 1
+        requests += turns + grades
+        tokens += sum(first + turn * _TURN + _ANSWER for turn in range(turns)) + grades * _GRADE
+    return Forecast(len(due), requests, tokens, len(due))
 
 
 def of_labels(texts: Sequence[FeatureText]) -> Forecast:

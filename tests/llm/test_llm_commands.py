@@ -66,10 +66,22 @@ def test_a_run_from_the_command_line(capsys, named):
     out = capsys.readouterr().out
     assert f"{EXPERIMENT}  lens:0  specific: Stoic notes" in out
     assert "spent: 180 tokens, 3 requests" in out and scripted.KEY not in out
+    assert out.startswith("1 runs, ")
     (run,) = runs.stored().runs
     assert run.category == "specific"
     kinds = [r["kind"] for r in transcripts.read(transcripts.file_of("agent", EXPERIMENT)).records]
     assert kinds[0] == "consent" and kinds.count("exchange") == 3
+
+
+def test_stored_runs_are_not_in_the_forecast(capsys, named):
+    with serving(script) as service:
+        named(service)
+        assert main(["agent", EXPERIMENT, *LENS0, "--consent"]) == 0
+        more = ["--repeats", "3", "--max-requests", "2"]
+        assert main(["agent", EXPERIMENT, *LENS0, *more, "--consent"]) == 1
+    told = capsys.readouterr()
+    assert told.out.count("1 runs, at most") == 1 and "2 runs, at most" in told.out
+    assert "3 runs" not in told.out + told.err
 
 
 def test_labels_from_the_command_line(capsys, named):
