@@ -32,6 +32,7 @@ page = st.navigation(
         "Intervene": [
             st.Page("pages/ablation.py", title="Ablation", icon=":material/content_cut:"),
             st.Page("pages/lens.py", title="Lens", icon=":material/center_focus_strong:"),
+            st.Page("pages/geometry.py", title="Geometry", icon=":material/square_foot:"),
         ],
         "Report": [
             st.Page("pages/runs.py", title="Runs", icon=":material/receipt_long:"),

@@ -48,8 +48,9 @@ def _run(chosen: argparse.Namespace) -> int:
     try:
         for file in chosen.config:  # a mistake in the last one shows before hours on the first
             preflight.refuse_early(config.load(file))
+        met: list[pipeline.Met] = []
         for file in chosen.config:
-            store = pipeline.run(file, chosen.out, jobs=chosen.jobs, quiet=chosen.quiet)
+            store = pipeline.run(file, chosen.out, jobs=chosen.jobs, quiet=chosen.quiet, met=met)
     except (ValueError, pipeline.PipelineBusy) as error:
         return _fail(error)
     except (OSError, SafetensorError) as error:

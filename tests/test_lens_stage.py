@@ -12,7 +12,7 @@ import torch
 from lib import config, models, paths
 from lib.config import ConfigError, Lens
 from lib.lens.words import word_classes
-from lib.pipeline.lens import _probe_text, lens_stage
+from lib.pipeline.lens import lens_stage, probe_text
 from lib.pipeline.prepare import Prepared, prepare
 from lib.pipeline.progress import Progress
 from lib.store import lens
@@ -48,7 +48,7 @@ def by_hand(prepared: Prepared, position: int) -> tuple[torch.Tensor, models.Loa
     seen: list[torch.Tensor] = []
     handle = loaded.block(1).register_forward_hook(lambda m, i, out: seen.append(out))
     rows = []
-    for document in _probe_text(prepared):
+    for document in probe_text(prepared):
         ids = loaded.tokenizer(document.text, add_special_tokens=False).input_ids[:3]
         given = torch.tensor([[loaded.tokenizer.bos_token_id, *ids]])
         seen.clear()

@@ -48,8 +48,9 @@ def test_an_adapter_scaled_to_nothing_and_an_untrained_one_move_nothing(tables):
         out = point(tables["sweep_output"], path, 0)
         assert (out["kl"], out["agreement"]) == (0, 1) and out["nll"] == out["nll_base"]
         moved = tables["sweep_layer"].filter((pl.col("path") == path) & (pl.col("value") == 0))
-        assert moved["relative"].to_list() == [0, 0]
-        assert moved["displacement"].to_list() == pytest.approx([0, 0], abs=1e-9)
+        assert moved["text"].to_list() == ["both", "neutral"] * 2
+        assert moved["relative"].to_list() == [0] * 4
+        assert moved["displacement"].to_list() == pytest.approx([0] * 4, abs=1e-9)
 
 
 def test_the_same_adapter_on_three_paths_is_the_same_point(tables):
@@ -66,9 +67,18 @@ def test_small_scales_follow_the_small_change_law(tables):
     """Oracle 4: KL ~ s^2, relative displacement ~ s."""
     out = [point(tables["sweep_output"], "scale", s)["kl"] for s in (0.01, 0.02)]
     assert out[1] / out[0] == pytest.approx(4, rel=0.1)
-    moved = tables["sweep_layer"].filter(pl.col("path") == "scale").pivot("value", index="layer",
-                                                                       values="relative")  # fmt: skip
-    assert (moved["0.02"] / moved["0.01"]).to_list() == pytest.approx([2, 2], rel=0.05)
+    moved = (
+        tables["sweep_layer"]
+        .filter(pl.col("path") == "scale")
+        .pivot("value", index=["text", "layer"], values="relative")
+    )
+    assert (moved["0.02"] / moved["0.01"]).to_list() == pytest.approx([2] * 4, rel=0.05)
+
+
+def test_neutral_text_alone_is_a_part_of_all_that_is_read(tables):
+    sizes = dict(tables["sweep_layer"].group_by("text").agg(pl.col("tokens").max()).iter_rows())
+    read = dict(tables["sweep_output"].group_by("text").agg(pl.col("documents").max()).iter_rows())
+    assert 0 < sizes["neutral"] < sizes["both"] and read["neutral"] > 1
 
 
 def test_a_longer_training_ends_in_the_last_checkpoint(tables):

@@ -142,9 +142,23 @@ class Geometry:
     """k of the principal angles: so many strongest directions on each side."""
     seed: int = 0
     """Of the first dictionaries; the second ones, for the baseline between seeds, have the next."""
+    pretrained: str = ""
+    """A dictionary to compare with in place of our own of base activations: a path to one in a format
+    that ``lib.sparse.formats`` reads (SAELens, Gemma Scope, ours). Then only its place is compared,
+    and there is no second seed of it. Empty = dictionaries trained here, at every place."""
+    pretrained_place: str = ""
+    """``residual.N`` or ``mlp.N``, N = block from 0, where its files do not say it."""
 
     def __post_init__(self) -> None:
         named(self, "corpora", "hooks")
+        hook, _, layer = self.pretrained_place.partition(".")
+        check(
+            not self.pretrained_place
+            or bool(self.pretrained and hook in ("residual", "mlp") and layer.isdecimal()),
+            "pretrained_place",
+            self.pretrained_place,
+            "residual.N or mlp.N, beside `pretrained`",
+        )
         check(
             all(rank >= 1 for rank in self.ranks) and len(set(self.ranks)) == len(self.ranks),
             "ranks",

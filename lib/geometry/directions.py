@@ -12,6 +12,9 @@ from torch import Tensor
 from lib.sparse import Dictionary
 
 _GRID = 40_001
+_STREAM = 1 << 31
+"""Added to every seed here (the generator keeps 32 bits of it): a dictionary of the same seed starts at
+the draws of the plain seed, and what is drawn as unrelated would be what its rows started from."""
 
 
 class Expected(NamedTuple):
@@ -24,7 +27,7 @@ class Expected(NamedTuple):
 
 def random_directions(count: int, d: int, seed: int) -> Float[Tensor, "count d"]:
     """Unit vectors, uniform over the sphere, float32."""
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(_STREAM + seed)
     return torch.nn.functional.normalize(torch.randn(count, d, generator=draw), dim=1)
 
 
@@ -37,7 +40,7 @@ def random_mixtures(rows: Float[Tensor, "rows d"], seed: int) -> Float[Tensor, "
     norms = rows.norm(dim=1, keepdim=True)
     unit = (rows / norms)[norms[:, 0] > 0].double()
     values, vectors = torch.linalg.eigh(unit.T @ unit / len(unit))
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(_STREAM + seed)
     mixed = torch.randn(len(rows), rows.shape[1], generator=draw, dtype=torch.float64)
     return (mixed * values.clamp(min=0).sqrt()) @ vectors.T
 

@@ -15,9 +15,11 @@ from lib.pipeline.lens import lens_stage
 from lib.pipeline.measure import metrics_stage
 from lib.pipeline.nulls import nulls_stage
 from lib.pipeline.preflight import refuse_early, writable
-from lib.pipeline.prepare import prepare
+from lib.pipeline.prepare import Prepared, prepare
 from lib.pipeline.progress import Progress
+from lib.pipeline.stages import Stage
 from lib.pipeline.sweep import sweep_stage
+from lib.pipeline.weights import Met, meet, weights_stage
 from lib.store.write import publish, published_parts
 
 
@@ -26,12 +28,21 @@ class PipelineBusy(RuntimeError):
 
 
 def run(
-    config_file: Path, out: Path | None = None, *, jobs: int | None = None, quiet: bool = False
+    config_file: Path,
+    out: Path | None = None,
+    *,
+    jobs: int | None = None,
+    quiet: bool = False,
+    met: list[Met] | None = None,
 ) -> Path:
     """Run every stage of every experiment of the file and publish OUT/store.duckdb.
 
     Finished stages whose inputs are unchanged are skipped; a killed run continues where it was.
     The store is published after each experiment, so a long file shows results as they come.
+
+    Args:
+        met: adapters of the files before this one, which those of this file are compared with and
+            then added to.
 
     Raises:
         ValueError: something in the file, OUT or ``jobs`` cannot be used; as far as it can be known
@@ -42,11 +53,13 @@ def run(
     experiments = config.load(config_file)
     out = writable(out or paths.precomputed())
     refuse_early(experiments)
-    store = paths.store_file(out)
+    met = [] if met is None else met
     with _only_run():
         for experiment in experiments:
             progress = Progress(experiment.id, quiet)
             prepared = prepare(experiment, progress)
+            weights = weights_stage(prepared, met, progress)
+            met.append(meet(prepared))
             sparse = sparse_stage(prepared, progress, jobs)
             nulls = nulls_stage(prepared, sparse, progress, jobs)
             metrics = metrics_stage(prepared, sparse, nulls, progress)
@@ -54,19 +67,27 @@ def run(
             lens = lens_stage(prepared, progress)
             sweep = sweep_stage(prepared, progress)
             geometry = geometry_stage(prepared, progress)
-            parts = [stage for stage in (metrics, causal, lens, sweep, geometry) if stage]
-            same_store = published_parts(out).get(experiment.id) == [part.key for part in parts]
-            live = experiment.keep == "full"
-            if same_store and (not live or bundle_is_current(prepared, sparse, out)):
-                progress.say("unchanged, already published")
-                continue
-            if live:
-                write_live_bundle(prepared, sparse, on_training_text(prepared, sparse), out)
-            else:
-                shutil.rmtree(paths.live_bundle(experiment.id, out), ignore_errors=True)
-            store = publish({experiment.id: [part.directory for part in parts]}, out)
-            progress.say(f"published in {store}")
-    return store
+            made = (metrics, causal, lens, sweep, geometry, weights)
+            parts = [stage for stage in made if stage]
+            _publish(prepared, sparse, parts, out, progress)
+    return paths.store_file(out)
+
+
+def _publish(
+    prepared: Prepared, sparse: Stage, parts: list[Stage], out: Path, progress: Progress
+) -> None:
+    """The experiment's tables and live bundle, unless they are there."""
+    name, live = prepared.experiment.id, prepared.experiment.keep == "full"
+    same_store = published_parts(out).get(name) == [part.key for part in parts]
+    if same_store and (not live or bundle_is_current(prepared, sparse, out)):
+        progress.say("unchanged, already published")
+        return
+    if live:
+        write_live_bundle(prepared, sparse, on_training_text(prepared, sparse), out)
+    else:
+        shutil.rmtree(paths.live_bundle(name, out), ignore_errors=True)
+    store = publish({name: [part.directory for part in parts]}, out)
+    progress.say(f"published in {store}")
 
 
 @contextmanager

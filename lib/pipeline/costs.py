@@ -24,7 +24,7 @@ EFFICIENCY = {
     **{"ablation": 0.25, "lens": 0.3, "output": 0.25},
 }
 """Share of the measured matrix-product speed that each kind of work reaches."""
-PER_LAYER = {"metrics": 3.0, "point": 0.5}
+PER_LAYER = {"metrics": 3.0, "point": 0.8}
 """Seconds for what is no matrix product: resampled documents, blocks of CKA."""
 BYTES = {"float32": 4, "bfloat16": 2}
 MOST_AT_ONCE = 8

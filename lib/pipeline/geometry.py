@@ -13,6 +13,7 @@ from lib.geometry.adapter_sae import train_on_deltas
 from lib.geometry.deltas import Deltas, Place, record
 from lib.pipeline.adapters import trained_adapter
 from lib.pipeline.dictionaries import affordable
+from lib.pipeline.geometry_pretrained import Outside, outside
 from lib.pipeline.geometry_rows import Measured, place_tables, weight_rows
 from lib.pipeline.prepare import Prepared
 from lib.pipeline.progress import Progress
@@ -21,6 +22,8 @@ from lib.pipeline.texts import base_model
 from lib.sparse import Dictionary
 
 TABLES = ("geometry_place", "geometry_fit", "geometry_score", "geometry_module")
+_UNHASHED = ("corpora", "pretrained", "pretrained_place")
+"""What the recipe says besides; a dictionary from a path counts with its weights, not its path."""
 
 
 def geometry_stage(prepared: Prepared, progress: Progress) -> Stage | None:
@@ -31,28 +34,15 @@ def geometry_stage(prepared: Prepared, progress: Progress) -> Stage | None:
     experiment, recipe = prepared.experiment, prepared.experiment.recipe.geometry
     if not recipe.asked(experiment.corpus_name):
         return None
-    stage = Stage(
-        "geometry",
-        {
-            "experiment": experiment.id,
-            "base": base_model(experiment.model).weights_hash,
-            "data": prepared.texts.data_hash,
-            "recipe": {k: v for k, v in asdict(recipe).items() if k != "corpora"},
-            "training": asdict(experiment.recipe.finetune),
-            "seed": experiment.seed,
-            "sparse": asdict(_config(prepared, 0)),
-            "text": [experiment.recipe.text.window, experiment.recipe.text.drop_first,
-                     experiment.recipe.text.heldout],
-            "layers": prepared.train.manifest.layers,
-        },
-    )  # fmt: skip
+    given = outside(recipe, base_model(experiment.model))
+    places = _places(prepared, given)
+    stage = Stage("geometry", _inputs(prepared, given))
 
     def work(directory: Path) -> dict[str, Any]:
-        places = len(recipe.hooks) * len(prepared.train.manifest.layers)
-        with progress.task("geometry", len(recipe.ranks) * places) as task:
+        with progress.task("geometry", len(recipe.ranks) * len(places)) as task:
             done = 0
             for rank, adapter in _adapters(prepared, progress):
-                for note in _measure(prepared, rank, adapter, directory):
+                for note in _measure(prepared, rank, adapter, directory, places, given):
                     done += 1
                     task.update(done, f"rank {rank}, {note}")
         for table in TABLES:
@@ -66,6 +56,23 @@ def geometry_stage(prepared: Prepared, progress: Progress) -> Stage | None:
 
     stage.run(work)
     return stage
+
+
+def _inputs(prepared: Prepared, given: Outside | None) -> dict[str, Any]:
+    experiment, text = prepared.experiment, prepared.experiment.recipe.text
+    recipe = asdict(experiment.recipe.geometry)
+    own = {
+        "experiment": experiment.id,
+        "base": base_model(experiment.model).weights_hash,
+        "data": prepared.texts.data_hash,
+        "recipe": {key: value for key, value in recipe.items() if key not in _UNHASHED},
+        "training": asdict(experiment.recipe.finetune),
+        "seed": experiment.seed,
+        "sparse": asdict(_config(prepared, 0)),
+        "text": [text.window, text.drop_first, text.heldout],
+        "layers": prepared.train.manifest.layers,
+    }
+    return own | (given.inputs if given else {})
 
 
 def _config(prepared: Prepared, more: int) -> Sparse:
@@ -88,11 +95,24 @@ def _adapters(prepared: Prepared, progress: Progress) -> Iterator[tuple[int, Pat
         yield rank, stage.directory / "adapter"
 
 
-def _measure(prepared: Prepared, rank: int, adapter: Path, directory: Path) -> Iterator[str]:
+def _places(prepared: Prepared, given: Outside | None) -> list[Place]:
+    """Every hook at the layers of the experiment's dictionaries, or the one that a given one has."""
+    hooks = prepared.experiment.recipe.geometry.hooks
+    if given:
+        return [given.place]
+    return [Place(hook, layer) for hook in hooks for layer in prepared.train.manifest.layers]
+
+
+def _measure(
+    prepared: Prepared,
+    rank: int,
+    adapter: Path,
+    directory: Path,
+    places: list[Place],
+    given: Outside | None,
+) -> Iterator[str]:
     """Place by place; the rank's tables are written last."""
     recipe, home = prepared.experiment.recipe, directory / f"rank_{rank}"
-    layers = prepared.train.manifest.layers
-    places = [Place(hook, layer) for hook in recipe.geometry.hooks for layer in layers]
     if (home / "geometry_module.parquet").exists():
         yield from ("already measured" for _ in places)
         return
@@ -103,7 +123,7 @@ def _measure(prepared: Prepared, rank: int, adapter: Path, directory: Path) -> I
     held = record(loaded, [d for _, d in text.heldout], places, **how)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for place in places:
-        measured = _dictionaries(prepared, place, train, held, directory)
+        measured = _dictionaries(prepared, place, train, held, directory, given)
         for table, found in place_tables(measured, recipe.geometry).items():
             where = {"rank": rank, "hook": place.hook, "layer": place.layer}
             rows[table] += [where | row for row in found]
@@ -117,9 +137,15 @@ def _measure(prepared: Prepared, rank: int, adapter: Path, directory: Path) -> I
 
 
 def _dictionaries(
-    prepared: Prepared, place: Place, train: Deltas, held: Deltas, directory: Path
+    prepared: Prepared,
+    place: Place,
+    train: Deltas,
+    held: Deltas,
+    directory: Path,
+    given: Outside | None,
 ) -> Measured:
-    """Adapter SAEs of two seeds on this adapter's deltas; the base's of two seeds, made once."""
+    """Adapter SAEs of two seeds on this adapter's deltas; the base's of two seeds, made once, unless
+    one is given."""
     wide = train.delta[place].shape[1]
     first = _config(prepared, 0)
     latents = affordable(
@@ -133,12 +159,19 @@ def _dictionaries(
         )
         adapters.append(made.dictionary)
         logs.append(made.log)
+        if given:
+            continue
         folder = directory / "base" / f"{place.hook}.{place.layer}.{more}"
         if not (folder / "done").exists():
             base = train_on_deltas(
-                train.base[place], config, latents=latents, heldout=held.base[place]
+                train.base[place],
+                _config(prepared, more + 2),  # else both sides start at the same directions
+                latents=latents,
+                heldout=held.base[place],
             )
             base.dictionary.save(folder)
             (folder / "done").touch()
         pretrained.append(Dictionary.load(folder))
+    if given:
+        pretrained = [given.dictionary]
     return Measured(place, train, held, tuple(adapters), tuple(pretrained), logs[0])

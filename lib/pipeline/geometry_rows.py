@@ -26,13 +26,13 @@ Row = dict[str, Any]
 
 
 class Measured(NamedTuple):
-    """One place: deltas, and dictionaries of two seeds of them and of the base's activations."""
+    """One place: deltas, two seeds of dictionaries of them, two seeds or one of the base's."""
 
     place: Place
     train: Deltas
     held: Deltas
     adapters: tuple[Dictionary, Dictionary]
-    pretrained: tuple[Dictionary, Dictionary]
+    pretrained: tuple[Dictionary, ...]
     log: TrainingLog
 
 
@@ -80,9 +80,8 @@ def _cosines(measured: Measured, counts: list) -> list[Row]:
         return []
     adapters = [rows(d)[f] for d, f in zip(measured.adapters, fire, strict=True)]
     pretrained = [rows(d) for d in measured.pretrained]
-    found = align(
-        adapters[0], pretrained[0], other_adapter=adapters[1], other_pretrained=pretrained[1]
-    )
+    other = pretrained[1] if len(pretrained) > 1 else None
+    found = align(adapters[0], pretrained[0], other_adapter=adapters[1], other_pretrained=other)
     named = {"pretrained": found.pretrained, "adapter_seeds": found.adapter_seeds,
              "pretrained_seeds": found.pretrained_seeds}  # fmt: skip
     return [
@@ -109,8 +108,9 @@ def _spaces(measured: Measured, recipe: Geometry) -> list[Row]:
     k = min(recipe.subspace, *(_rank(x) for x in (*adapters, *pretrained)))
     found = []
     if k:
-        pairs = {"pretrained": (adapters[0], pretrained[0]), "adapter_seeds": adapters,
-                 "pretrained_seeds": pretrained}  # fmt: skip
+        pairs = {"pretrained": (adapters[0], pretrained[0]), "adapter_seeds": adapters}
+        if len(pretrained) > 1:
+            pairs["pretrained_seeds"] = pretrained
         for against, (one, other) in pairs.items():
             spaces = subspaces(one, other, k, seed=recipe.seed)
             found.append(_score("angle", against, spaces.angle) | {"k": k})

@@ -25,7 +25,7 @@ def lens_stage(prepared: Prepared, progress: Progress) -> Stage | None:
     experiment, recipe = prepared.experiment, prepared.experiment.recipe.lens
     if not recipe.texts:
         return None
-    probe = _probe_text(prepared)
+    probe = probe_text(prepared)
     stage = Stage(
         "lens",
         {
@@ -57,7 +57,7 @@ def lens_stage(prepared: Prepared, progress: Progress) -> Stage | None:
     return stage
 
 
-def _probe_text(prepared: Prepared) -> list[Document]:
+def probe_text(prepared: Prepared) -> list[Document]:
     """Drawn from all of the probe corpus; the fine-tune has seen none of it (but see ``mixing``)."""
     recipe, text = prepared.experiment.recipe.lens, prepared.texts
     if recipe.probe:

@@ -23,6 +23,7 @@ from lib.pipeline.stages import StageDue, only_looking
 from lib.pipeline.study_costs import studies
 from lib.pipeline.sweep import sweep_stage
 from lib.pipeline.texts import base_model
+from lib.pipeline.weights import Met, meet, weights_stage
 
 
 def forecast(config_file: Path) -> str:
@@ -43,10 +44,16 @@ def forecast(config_file: Path) -> str:
     ]
     counted: list[Cost] = []
     sampled: set[str] = set()
-    for experiment in experiments:
+    met: list[Met] = []
+    for place, experiment in enumerate(experiments):
         lines.append(experiment.id)
         estimate = Estimate(experiment, base_model(experiment.model), speed)
-        found = _costs(estimate)
+        done = finished(experiment, met)
+        if len(met) <= place:  # one is still to be trained: later ones were not compared with it
+            done -= {"weights"}
+        others = sum(one.model == experiment.model for one in experiments[:place])
+        costs = [*estimate.costs(), *studies(estimate, others)]
+        found = [replace(cost, done=cost.stage in done) for cost in costs]
         if experiment.model in sampled:
             found = [cost for cost in found if cost.stage != "sampled"]
         sampled.add(experiment.model)
@@ -56,17 +63,20 @@ def forecast(config_file: Path) -> str:
     return "\n".join([*lines, _line(_total(counted))]) + "\n"
 
 
-def _costs(estimate: Estimate) -> list[Cost]:
-    done = finished(estimate.experiment)
-    found = [*estimate.costs(), *studies(estimate)]
-    return [replace(cost, done=cost.stage in done) for cost in found]
+def finished(experiment: Experiment, met: list[Met] | None = None) -> frozenset[str]:
+    """Names of the stages that a run would skip: it is walked through, and stops where work is due.
 
-
-def finished(experiment: Experiment) -> frozenset[str]:
-    """Names of the stages that a run would skip: it is walked through, and stops where work is due."""
+    Args:
+        met: adapters of the experiments before this one; its own is added if it is there.
+    """
+    met = [] if met is None else met
     quiet = Progress(experiment.id, quiet=True)
     with only_looking() as done, suppress(StageDue):
         prepared = prepare(experiment, quiet)
+        before = tuple(met)
+        met.append(meet(prepared))
+        with suppress(StageDue):
+            weights_stage(prepared, before, quiet)
         for study in (lens_stage, sweep_stage, geometry_stage):
             with suppress(StageDue):
                 study(prepared, quiet)

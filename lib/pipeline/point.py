@@ -134,23 +134,31 @@ def outer_rows(reference: Reference, seen: Seen, loaded: LoadedModel) -> list[di
 
 
 def layer_rows(reference: Reference, seen: Seen) -> list[dict[str, Any]]:
-    """1 - debiased CKA and relative displacement at every block, without massive tokens."""
+    """1 - debiased CKA and relative displacement at every block, without massive tokens: on all of the
+    text, and on neutral text alone, where what is left of a fine-tune is a trace that can be read."""
+    neutral = reference.corpus[reference.documents] == 0
     rows = []
     for layer, (base, tuned) in enumerate(zip(reference.base.layers, seen.layers, strict=True)):
         keep = massive_tokens(base, tuned).keep
-        views = (base[keep], tuned[keep], reference.documents[keep])
-        cka, moved = grouped_cka(*views), displacement(*views)
-        rows.append(
-            {
-                "layer": layer,
-                "tokens": len(views[0]),
-                "displacement": 1 - cka.value,
-                "displacement_low": None if cka.high is None else 1 - cka.high,
-                "displacement_high": None if cka.low is None else 1 - cka.low,
-                "relative": moved.relative,
-                "relative_low": moved.low,
-                "relative_high": moved.high,
-                "offset_share": moved.offset_share,
-            }
-        )
+        for text, part in (("both", keep), ("neutral", keep & neutral)):
+            views = (base[part], tuned[part], reference.documents[part])
+            rows.append({"text": text, "layer": layer} | _moved(*views))
     return rows
+
+
+def _moved(
+    base: Float[Tensor, "tokens d"],
+    tuned: Float[Tensor, "tokens d"],
+    owners: Int[Tensor, " tokens"],
+) -> dict[str, Any]:
+    cka, moved = grouped_cka(base, tuned, owners), displacement(base, tuned, owners)
+    return {
+        "tokens": len(base),
+        "displacement": 1 - cka.value,
+        "displacement_low": None if cka.high is None else 1 - cka.high,
+        "displacement_high": None if cka.low is None else 1 - cka.low,
+        "relative": moved.relative,
+        "relative_low": moved.low,
+        "relative_high": moved.high,
+        "offset_share": moved.offset_share,
+    }

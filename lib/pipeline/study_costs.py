@@ -1,4 +1,4 @@
-"""What the studies of an adapter would cost besides the metrics: ablation, lens, sweep, geometry."""
+"""What the studies of an adapter cost besides the metrics: weights, ablation, lens, sweep, geometry."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,18 @@ from lib.pipeline.costs import PER_LAYER, Cost, Estimate
 
 STEERED = 9
 """Rounds of steered writing in the lens stage, each written and then judged by the base."""
+PAIR = 0.005
+"""Seconds for one matrix of two adapters: decompositions of r columns, hardly a matrix product."""
 
 
-def studies(estimate: Estimate) -> Iterator[Cost]:
-    """One entry for each that the recipe asks for, in order."""
+def studies(estimate: Estimate, others: int = 0) -> Iterator[Cost]:
+    """One entry for each that the recipe asks for, in order.
+
+    Args:
+        others: adapters of this model that come before it, whose weights are compared with its own.
+    """
     recipe, corpus = estimate.experiment.recipe, estimate.experiment.corpus_name
+    yield weights(estimate, others)
     if recipe.causal.documents:
         yield causal(estimate)
     if recipe.lens.texts:
@@ -20,6 +27,14 @@ def studies(estimate: Estimate) -> Iterator[Cost]:
         yield sweep(estimate)
     if recipe.geometry.asked(corpus):
         yield geometry(estimate)
+
+
+def weights(estimate: Estimate, others: int) -> Cost:
+    """The files of the adapters alone; of a given adapter the modules are not known before."""
+    targets = estimate.experiment.recipe.finetune.targets
+    matrices = len(targets) * estimate.loaded.n_layers
+    what = f"none; {matrices} matrices, {others} other adapters"
+    return Cost("weights", what, PAIR * matrices * (0.5 + others), 1e5 + 2e4 * others, 1e9)
 
 
 def causal(estimate: Estimate) -> Cost:

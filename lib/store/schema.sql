@@ -448,8 +448,9 @@ CREATE TABLE sweep_layer (
     experiment_id   VARCHAR NOT NULL,
     path            VARCHAR NOT NULL,
     value           DOUBLE NOT NULL,
+    text            VARCHAR NOT NULL,     -- both (corpus and neutral) | neutral
     layer           INTEGER NOT NULL,
-    tokens          BIGINT NOT NULL,      -- of the corpus and neutral text, without massive ones
+    tokens          BIGINT NOT NULL,      -- without massive ones
     displacement    DOUBLE NOT NULL, displacement_low DOUBLE, displacement_high DOUBLE,  -- 1 - debiased CKA
     relative        DOUBLE NOT NULL, relative_low DOUBLE, relative_high DOUBLE,     -- rms of change / rms of base
     offset_share    DOUBLE NOT NULL
@@ -523,4 +524,47 @@ CREATE TABLE geometry_module (
     share           DOUBLE,               -- of the adapter's squared Frobenius norm
     chance_entropy_rank DOUBLE,           -- of random factors
     chance_stable_rank DOUBLE
+);
+
+-- The experiment's own adapter, matrix by matrix, from its files alone; no row = not a plain LoRA.
+CREATE TABLE weight_module (
+    experiment_id   VARCHAR NOT NULL,
+    part            VARCHAR NOT NULL,     -- key of the pipeline stage whose rows these are
+    module          VARCHAR NOT NULL,
+    layer           INTEGER,              -- NULL = outside the blocks
+    kind            VARCHAR NOT NULL,     -- q | k | v | o | gate | up | down | the module's own last name
+    outputs         INTEGER NOT NULL,     -- size of the matrix
+    inputs          INTEGER NOT NULL,
+    lora_rank       INTEGER NOT NULL,     -- rows of A
+    spectral        DOUBLE NOT NULL,      -- of (alpha / r) B A, in units of the weights
+    frobenius       DOUBLE NOT NULL,
+    entropy_rank    DOUBLE,               -- exp of the entropy of the squared singular values; NULL = update of zero
+    stable_rank     DOUBLE,
+    share           DOUBLE,               -- of the adapter's squared Frobenius norm
+    chance_share    DOUBLE NOT NULL,      -- the matrix's share of the adapted weights
+    chance_entropy_rank DOUBLE,           -- of random factors
+    chance_stable_rank DOUBLE
+);
+
+-- Two adapters of one base, matrix by matrix. Each pair is stored once, with the later experiment of one
+-- `python -m lib run A.yaml B.yaml`; single precision. NULL = not defined: one of the updates is zero.
+CREATE TABLE weight_overlap (
+    experiment_id   VARCHAR NOT NULL,
+    other_id        VARCHAR NOT NULL,
+    other_adapter   VARCHAR NOT NULL,     -- its adapter hash: rows about an adapter made anew are not shown
+    seed            BIGINT,               -- of the training; NULL = an adapter that was given
+    other_seed      BIGINT,
+    module          VARCHAR NOT NULL,
+    layer           INTEGER,
+    kind            VARCHAR NOT NULL,
+    rank            INTEGER NOT NULL,     -- dimensions of the two updates
+    other_rank      INTEGER NOT NULL,
+    space           VARCHAR NOT NULL,     -- outputs (column space, from B) | inputs (row space, from A) | update (as one vector)
+    value           FLOAT,                -- spaces: mean squared cosine of the principal angles; update: cosine, -1..1
+    chance          FLOAT,                -- exact: larger rank / d; update: 0
+    chance_sd       FLOAT,                -- of one matrix
+    distance        FLOAT,                -- (value - chance) / chance_sd
+    angle           FLOAT,                -- spaces: mean principal angle, degrees
+    angle_chance    FLOAT,                -- simulated
+    angle_distance  FLOAT                 -- negative = nearer than chance
 );

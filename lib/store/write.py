@@ -31,6 +31,15 @@ BY_EXPERIMENT = (
     *(name for names in ADDED.values() for name in names),
 )
 """Tables whose rows belong to one experiment."""
+PARTS = (
+    "experiment",
+    "causal_run",
+    "lens_run",
+    "sweep_point",
+    "geometry_place",
+    "weight_module",
+)
+"""Tables that name the pipeline stage of their rows, in the order of ``lib.pipeline.run``."""
 
 
 def publish(parts: Mapping[str, Sequence[Path]], directory: Path) -> Path:
@@ -81,8 +90,8 @@ def _build(building: Path, parts: Mapping[str, Sequence[Path]], old: Path) -> No
 
 
 def published_parts(directory: Path) -> dict[str, list[str]]:
-    """Experiment id -> the parts its rows were made from (metrics, ablation, lens, sweep, geometry),
-    of the store in DIR; empty without one."""
+    """Experiment id -> the parts its rows were made from (metrics, ablation, lens, sweep, geometry,
+    weights), of the store in DIR; empty without one."""
     target = paths.store_file(directory)
     if not target.exists():
         return {}
@@ -95,7 +104,7 @@ def published_parts(directory: Path) -> dict[str, list[str]]:
 
 def _parts(store: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for table in ("experiment", "causal_run", "lens_run", "sweep_point", "geometry_place"):
+    for table in PARTS:
         for experiment_id, part in store.execute(
             f"SELECT DISTINCT experiment_id, part FROM {table} ORDER BY ALL"  # noqa: S608
         ).fetchall():

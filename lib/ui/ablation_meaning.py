@@ -138,7 +138,7 @@ def verdict(result: MeaningResult) -> str:
         return f"**No correlation can be given**: {found.missing} ({n})."
     low = None if found.over_both is None else found.over_both[0]
     says = (
-        "Features that move base move tuned about as much"
+        "Features move base and tuned in nearly the same order"
         if low is not None and low > 0.7
         else "Features that move base more also tend to move tuned more"
         if low is not None and low > 0

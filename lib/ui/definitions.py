@@ -7,8 +7,10 @@ model at the same token; all means run over held-out tokens, first tokens left o
 from collections.abc import Iterable
 
 from lib.ui.definitions_ablation import ABLATION
+from lib.ui.definitions_geometry import GEOMETRY
 from lib.ui.definitions_internal import INTERNAL
 from lib.ui.definitions_lens import LENS
+from lib.ui.definitions_paths import PATHS
 from lib.ui.definitions_points import POINTS
 
 _OTHERS: dict[str, str] = {
@@ -80,7 +82,7 @@ latents wanted before the dictionary shrank.
 """,
 }
 
-DEFINITIONS: dict[str, str] = INTERNAL | POINTS | ABLATION | LENS | _OTHERS
+DEFINITIONS: dict[str, str] = INTERNAL | POINTS | PATHS | ABLATION | LENS | GEOMETRY | _OTHERS
 
 
 def chosen(names: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """The measured view of the regimes page. The published one is in published.py."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import polars as pl
 import streamlit as st
@@ -15,6 +15,8 @@ from lib.ui import (
     claims,
     limits,
     orders,
+    paths_reads,
+    paths_timing,
     points,
     reads,
     regime_claims,
@@ -61,11 +63,7 @@ def measured(columns: Sequence[DeltaGenerator], foot: DeltaGenerator) -> None:
         _say_empty(inner, text)
         return
     chosen = points.named(chosen)
-    shown = everything._replace(
-        points=chosen,
-        cuts=[cut for cut in everything.cuts if cut.label in set(chosen["model"])],
-        runs=everything.runs.filter(pl.col("point").is_in(chosen["experiment_id"].implode())),
-    )
+    shown = paths_timing.shown(everything, chosen, paths_reads.sweep(), inner, text)
     ablations = reads.causal()
     trainings = shown.runs.group_by("point").agg("experiment_id").iter_rows()
     found = causal.links(ablations, dict(trainings))
@@ -163,9 +161,9 @@ def _say_left_out(known: pl.DataFrame, drawn: pl.DataFrame, text: str) -> None:
         )
 
 
-def pick(label: str, options: list[str], key: str) -> list[str]:
+def pick(label: str, options: list[str], key: str, called: Callable[[str], str] = str) -> list[str]:
     """Chosen options; none chosen means all of them, which the field says."""
-    return url_multi(label, options, key, default=[], placeholder="all") or options
+    return url_multi(label, options, key, [], called, placeholder="all") or options
 
 
 def _say_empty(inner: Inner, text: str) -> None:

@@ -1,7 +1,7 @@
 """Every benchmark, or those named: prints their tables and writes them to RESULTS.md.
 
     make bench, or python -m tests.benchmarks.run [SECTION ...] [--quick]
-    sections: engine, loader, growth, planted, objectives, divergence, ablation
+    sections: engine, loader, growth, planted, objectives, divergence, ablation, lens
 
 ``--harvest DIR --layer N`` (both repeatable) adds real paired activations to ``objectives``: DIR is
 a finished harvest of the pipeline, ``.work/activations/KEY``.
@@ -16,7 +16,7 @@ import torch
 
 from tests.benchmarks.report import RESULTS, Options, merge, render
 
-SECTIONS = ("engine", "loader", "growth", "planted", "objectives", "divergence", "ablation")
+SECTIONS = ("engine", "loader", "growth", "planted", "objectives", "divergence", "ablation", "lens")
 
 
 def main(arguments: list[str] | None = None) -> None:
