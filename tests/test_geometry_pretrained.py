@@ -16,10 +16,11 @@ from lib.config import ConfigError, Geometry
 from lib.geometry.deltas import Place
 from lib.pipeline.geometry import _inputs, geometry_stage
 from lib.pipeline.geometry_pretrained import outside
+from lib.pipeline.preflight import refuse_early
 from lib.pipeline.prepare import prepare
 from lib.pipeline.progress import Progress
 from lib.sparse import Dictionary
-from tests.tiny import borrow
+from tests.tiny import borrow, write_config
 
 D, LATENTS = 32, 48
 
@@ -166,6 +167,14 @@ WRONG = [
     (_nowhere, "does not exist"),
     (_crosscoder, "2 sides of width 32"),
 ]
+
+
+def test_a_missing_file_is_refused_before_the_first_stage(tmp_path):
+    file = write_config(tmp_path)
+    wrong = "recipe:\n  geometry: {ranks: [2], pretrained: nowhere.npz}"
+    file.write_text(file.read_text().replace("recipe:", wrong, 1), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"recipe\.geometry\.pretrained.*nowhere\.npz"):
+        refuse_early(config.load(file))
 
 
 @pytest.mark.parametrize(("made", "said"), WRONG, ids=[made.__name__ for made, _ in WRONG])

@@ -9,6 +9,7 @@ from torch import nn
 from lib import corpora, models, paths
 from lib.config import ConfigError, Experiment, layers_of
 from lib.models import LoadedModel
+from lib.pipeline.geometry_pretrained import outside
 from lib.pipeline.texts import base_model
 from lib.store.write import published_parts
 
@@ -34,7 +35,7 @@ def refuse_misfit(experiment: Experiment, loaded: LoadedModel) -> None:
     """
     Raises:
         ConfigError: modules to adapt that the model lacks, a rank or a k that it has no room for,
-            depths that are one layer of it.
+            depths that are one layer of it, a given dictionary that is not of it.
     """
     recipe = experiment.recipe
     layers_of(recipe.harvest, loaded.n_layers)
@@ -44,6 +45,8 @@ def refuse_misfit(experiment: Experiment, loaded: LoadedModel) -> None:
             f"`recipe.sparse.k` is {recipe.sparse.k:,}, more than the {asked:,} latents that "
             f"`expansion` {recipe.sparse.expansion:g} makes of width {loaded.d} of {loaded.name}"
         )
+    if recipe.geometry.asked(experiment.corpus_name):
+        outside(recipe.geometry, loaded)
     trained = _trained_ranks(experiment)
     if not trained:
         return

@@ -1,6 +1,7 @@
 """What the store keeps of a measured table: fewer digits, and details of the latents that matter."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from duckdb import DuckDBPyConnection
@@ -13,13 +14,21 @@ ROUNDED = {
 }
 """Significant digits of table ``latent``, at least what any page shows: they pack a quarter smaller.
 Not decimals, because units differ between models."""
-DECIMALS = {"document_kl": 4, "edit_norm": 3, "difference_norm": 3, "removed": 4}
-"""Places of table ``causal_draw``: a sum of KL of some ten nats, norms of some units, and a share.
-Decimals here, because lists of them pack to half of single precision."""
+DECIMALS = {
+    "causal_draw": {"document_kl": 4, "edit_norm": 3, "difference_norm": 3, "removed": 4},
+    "token_kl": {"kl": 4, "nll_base": 3, "nll_tuned": 3},
+}
+"""Places of lists: of ablations a sum of KL of some ten nats, norms of some units, and a share; of
+tokens nats, which pages show to two. Decimals here, because lists of them pack to half of single
+precision."""
+OVERLAP = ("value", "distance", "angle", "angle_distance")
+"""Of table ``weight_overlap``, stored with four significant digits."""
 DETAILED = 256
 """Latents per depth of which ``keep: tables`` stores everything: those with most of the difference. Of
-the others it stores the numbers and the promoted tokens."""
+the others it stores the numbers and the ``FIRST`` promoted tokens."""
 DETAILS = ("histogram_counts", "suppressed", "suppressed_logit")
+SHORTENED = ("promoted", "promoted_logit")
+FIRST = 4
 
 _TO_DIGITS = (
     "CASE WHEN {0} <> 0 AND isfinite({0}) "
@@ -30,12 +39,13 @@ _PLACE = "row_number() OVER (PARTITION BY layer ORDER BY difference_share DESC N
 
 def selection(store: DuckDBPyConnection, table: str, file: Path) -> str:
     """The query that reads a part as it is stored; ``$file`` stands for the file."""
-    if table == "causal_draw":
-        shorter = [
+    if table in DECIMALS:
+        return _replaced(
             f"list_transform({name}, lambda x: round(x::DOUBLE, {places})) AS {name}"
-            for name, places in DECIMALS.items()
-        ]
-        return f"SELECT * REPLACE ({', '.join(shorter)}) FROM read_parquet($file)"  # noqa: S608
+            for name, places in DECIMALS[table].items()
+        )
+    if table == "weight_overlap":
+        return _replaced(_TO_DIGITS.format(name, 4) for name in OVERLAP)
     if table == "latent":
         return _latents(store, file)
     if table == "example" and _compared_only(file):
@@ -57,8 +67,18 @@ def _latents(store: DuckDBPyConnection, file: Path) -> str:
             for name in DETAILS
             if name in there
         ]
-    replaced = f"REPLACE ({', '.join(changed)})" if changed else ""
-    return f"SELECT * {replaced} FROM read_parquet($file)"  # noqa: S608
+        changed += [
+            f"CASE WHEN {_PLACE} <= {DETAILED} THEN {name} ELSE {name}[:{FIRST}] END AS {name}"
+            for name in SHORTENED
+            if name in there
+        ]
+    return _replaced(changed)
+
+
+def _replaced(changed: Iterable[str]) -> str:
+    """All columns of the part, these expressions in the place of their namesakes."""
+    columns = ", ".join(changed)
+    return f"SELECT * {f'REPLACE ({columns})' if columns else ''} FROM read_parquet($file)"  # noqa: S608
 
 
 def _compared_only(file: Path) -> bool:
