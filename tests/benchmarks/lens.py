@@ -34,7 +34,7 @@ def measure(options: Options) -> Section:
     claim = (
         f"The whole lens of one adapter of SmolLM2-135M, {len(scene.ids)} probe texts, takes "
         f"**{total:.0f} s** on {options.threads} threads (asked: under {ASKED:.0f} s), as long as "
-        f"{total / plain:,.0f} passes of both models over the probe text's first "
+        f"{total / plain:,.0f} passes of both models, with all logits, over the probe text's first "
         f"{scene.ids.shape[1]} tokens ({plain:.2f} s each in the same run)."
     )
     return Section("Lens", claim, [table(["step", "seconds", "share"], rows)])
