@@ -12,7 +12,7 @@ frame.page(
 tabs, link = st.columns([7, 1], vertical_alignment="center")
 with tabs:
     view = frame.url_choice(
-        "View", list(geometry.VIEWS), "view", widget="segmented",
+        "View", list(geometry.VIEWS), "view", geometry.first_view(), widget="segmented",
         format_func=geometry.VIEWS.get, label_visibility="collapsed",
     )  # fmt: skip
 with link:

@@ -207,8 +207,10 @@ def test_only_experiments_with_geometry_are_offered(store: Path, monkeypatch):
 def test_a_store_without_geometry_has_an_empty_state(names, tmp_path, monkeypatch):
     if names:
         fill(tmp_path)
-        said = text(page(tmp_path, monkeypatch))
+        said = text(page(tmp_path, monkeypatch, view="explained"))
         assert "The store has no geometry of" in said
+        first = page(tmp_path, monkeypatch)
+        assert first.get("button_group")[0].value == "weights"
         return
     make(tmp_path / "store.duckdb")
     assert "The store has no experiment yet" in text(page(tmp_path, monkeypatch))

@@ -33,6 +33,11 @@ _DEFINED = {
 }  # fmt: skip
 
 
+def first_view() -> str:
+    """Weights need no stage of hours, so they are there where the rest may not be."""
+    return "weights" if geometry_reads.runs().is_empty() else "explained"
+
+
 def pick_experiment(view: str) -> str:
     """The experiment that all pages share; weights are there for more of them than deltas."""
     return frame.pick_experiment() if view == "weights" else geometry_reads.pick_experiment()
