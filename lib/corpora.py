@@ -95,7 +95,7 @@ def load(
     else:
         here = [name for name, path in own_files.items() if Path(path).is_file()]
         known = ", ".join(dict.fromkeys([*OWN, *corpora_public.SOURCES, *here]))
-        raise CorpusError(f"unknown corpus `{spec}`; known: {known}; or use path:FILE.jsonl")
+        raise CorpusError(f"unknown corpus `{spec[:200]}`; known: {known}; or use path:FILE.jsonl")
     documents, notes = _distinct(file, found, tokenizer)
     _check_size(file, documents, minimum)
     return Corpus(name, tuple(documents), _content_sha256(documents), notes)

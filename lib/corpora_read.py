@@ -69,7 +69,11 @@ def render(instruction: str, context: str, output: str) -> tuple[str, int]:
 
 def rows(file: Path) -> Iterator[Row]:
     """(line number, object) of every non-blank line."""
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError as error:  # a name too long for any disk
+        raise CorpusError(f"{str(file)[:200]}: {error.strerror}; give path:FILE.jsonl") from None
+    if not there:
         found = "a folder" if file.is_dir() else "no such file"
         raise CorpusError(f"{file}: {found}; give path:FILE.jsonl with one JSON object a line")
     raw = file.read_bytes()

@@ -55,8 +55,10 @@ def test_equal_content_has_equal_ids_and_a_changed_field_another():
         ('models: [a]\ncorpora: ["path:x/c.jsonl", "path:y/c.jsonl"]', "would both be called"),
         ("models: [a]\ncorpora: [b]\nrecipe: {live_controls: 0}", "above 0"),
         ("models: [a]\ncorpora: [b]\nrecipe: {text: {most_words: 10}}", "at least `minimum_words`"),
+        ("models: [a]\ncorpora: [b]\nnulls: 100000000000000000000", "in 0..1000"),
+        ("models: [a]\ncorpora: [b]\n<<: [a]", "expected a mapping for merging"),
         ("models: [a]\ncorpora: [b]\nkeep: all", "one of full, tables, summary, got 'all'"),
-        ("models: [a]\ncorpora: [b]\nnulls: -1", "`nulls` must be at least 0"),
+        ("models: [a]\ncorpora: [b]\nnulls: -1", "`nulls` must be in 0..1000"),
         (
             f"{PLAIN}recipe: {{finetune: {{rank: 0}}}}",
             "`recipe.finetune.rank` must be above 0, got 0",
@@ -91,6 +93,19 @@ def test_unusable_files_say_why(tmp_path: Path, text: str, says: str):
         config.load(file)
 
 
+def test_a_merge_key_gives_what_is_not_said_again(tmp_path: Path):
+    file = tmp_path / "x.yaml"
+    file.write_text(
+        "models: [a]\ncorpora: [b]\nrecipe:\n  finetune: &f {rank: 4, steps: 7}\n  sparse: {k: 8}\n"
+    )
+    plain = config.load(file)
+    file.write_text(
+        "models: [a]\ncorpora: [b]\nrecipe:\n  finetune: {<<: {rank: 4, steps: 9}, steps: 7}\n"
+        "  sparse: {k: 8}\n"
+    )
+    assert config.load(file) == plain
+
+
 @pytest.mark.parametrize(
     ("part", "field", "wrong", "rule"),
     [
@@ -102,6 +117,11 @@ def test_unusable_files_say_why(tmp_path: Path, text: str, says: str):
         ("sparse", "aux_weight", (-0.1,), "at least 0"),
         ("sparse", "dead_after", (0, -0.1, 1.5), "above 0, up to 1"),
         ("causal", "draws", (1001, 10**8), "in 1..1000"),
+        ("lens", "temperature", ("1e-320", 0, 101), "in 0.01..100"),
+        ("sweep", "scales", ("[1.0e+300]", "[0.0, 17.0]"), "each up to 16"),
+        ("sweep", "mixing", ("[1.0e+308]",), "each up to 64"),
+        ("sweep", "checkpoints", (f"[{10**20}]",), "below 2"),
+        ("geometry", "max_steps", (10**23,), "below 2"),
     ],
 )
 def test_a_value_that_would_fail_later_is_refused_by_its_path(tmp_path, part, field, wrong, rule):

@@ -3,6 +3,7 @@
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,14 @@ COMMAND = (sys.executable, "-m", "lib.ablation.worker")
 STDERR_LINES = 5
 _NOISE = ("Warning: ", "warnings.warn(", "Loading weights:")
 """Of libraries while a model loads: never the reason for an end."""
+_BAR = re.compile(r"\d+%\|")
+
+
+def _noise(line: str) -> bool:
+    """Warnings and progress bars."""
+    return bool(_BAR.search(line)) or any(part in line for part in _NOISE)
+
+
 _PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 """Threads that wait for each other sleep: on a busy machine spinning ones take the time of the rest."""
 SIGNALS = {
@@ -95,7 +104,7 @@ class WorkerProcess:
 
     def _keep(self, lines: Iterable[str]) -> None:
         said = (line.strip() for line in lines)
-        self._last_words.extend(s for s in said if s and not any(noise in s for noise in _NOISE))
+        self._last_words.extend(s for s in said if s and not _noise(s))
 
     def _listen(self, lines: Iterable[str]) -> None:
         for line in lines:

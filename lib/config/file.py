@@ -28,7 +28,7 @@ class _File:
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
-        check(self.nulls >= 0, "nulls", self.nulls, "at least 0")
+        check(0 <= self.nulls <= 1000, "nulls", self.nulls, "in 0..1000")
         for name in ("models", "corpora", "seeds"):
             check(len(getattr(self, name)) > 0, name, [], "a list with at least one entry")
         named(self, "models", "corpora")
@@ -42,12 +42,18 @@ class _File:
             check(set(some) <= set(known), f"recipe.{study}.corpora", list(some), rule)
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _OneOfEach(yaml.SafeLoader):
     """Refuses a key given twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (where, _) in zip(keys, node.value, strict=True):
+        own = [
+            key for key, _ in node.value if key.tag != _MERGE
+        ]  # `<<` may repeat and be overruled
+        keys = [self.construct_object(key, deep=True) for key in own]
+        for key, where in zip(keys, own, strict=True):
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} is given twice", where.start_mark

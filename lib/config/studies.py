@@ -10,6 +10,11 @@ MOST_DRAWS = 1000
 """Of one control, as for live runs (``lib.ablation.limits.DRAWS_LIMIT``)."""
 
 
+MOST_SCALE = 16.0
+"""Of an adapter on a path; a model that is pushed that far says nothing of its training."""
+MOST_MIXING = 64.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Causal:
     """The standard ablation, at each depth of the dictionaries and at all of them together: the
@@ -81,7 +86,8 @@ class Lens:
         check(self.draws >= 0, "draws", self.draws, "at least 0")
         check(self.samples >= 0, "samples", self.samples, "at least 0")
         check(0 <= self.seed < 2**32, "seed", self.seed, "in 0..2^32-1")
-        positive(self, "positions", "k", "words", "documents", "tokens", "length", "temperature")
+        check(0.01 <= self.temperature <= 100, "temperature", self.temperature, "in 0.01..100")
+        positive(self, "positions", "k", "words", "documents", "tokens", "length")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +124,9 @@ class Sweep:
                 values,
                 f"distinct and each at least {least}",
             )
+        for name, most in (("scales", MOST_SCALE), ("mixing", MOST_MIXING)):
+            values = getattr(self, name)
+            check(all(v <= most for v in values), name, values, f"each up to {most:g}")
         check(self.documents >= 2, "documents", self.documents, "at least 2")
 
     def asked(self, corpus: str) -> bool:
@@ -150,6 +159,7 @@ class Geometry:
     """``residual.N`` or ``mlp.N``, N = block from 0, where its files do not say it."""
 
     def __post_init__(self) -> None:
+        finite(self)
         named(self, "corpora", "hooks")
         hook, _, layer = self.pretrained_place.partition(".")
         check(

@@ -36,18 +36,25 @@ class OutOfRange(ConfigError):
         return OutOfRange(f"{path}{self.name}", self.value, self.rule)
 
 
+EXACT = 2**53
+"""Beyond it a float skips integers."""
+
+
 def positive(owner: Any, *names: str) -> None:
     for name in names:
         check(getattr(owner, name) > 0, name, getattr(owner, name), "above 0")
 
 
 def finite(owner: Any) -> None:
-    """No number of a dataclass, nor of its tuples, is NaN or infinite: comparisons pass those on."""
+    """No number of a dataclass, nor of its tuples, is NaN, infinite (comparisons pass those on) or too
+    large to be counted with."""
     for field in fields(owner):
         value = getattr(owner, field.name)
         numbers = value if isinstance(value, tuple) else (value,)
         ok = all(math.isfinite(v) for v in numbers if isinstance(v, float))
         check(ok, field.name, value, "finite")
+        ok = all(abs(v) < EXACT for v in numbers if isinstance(v, int))
+        check(ok, field.name, value, "below 2^53")
 
 
 def named(owner: Any, *names: str) -> None:

@@ -35,6 +35,11 @@ def add(commands: Any) -> None:
         one.add_argument("--consent", action="store_true", help="agree that the data is sent")
         one.add_argument("--max-tokens", type=int, default=400_000, help="of the whole command")
         one.add_argument("--max-requests", type=int, default=400, help="of the whole command")
-        one.add_argument("--max-seconds", type=float, default=3600.0, help="of the whole command")
+        one.add_argument(
+            "--max-seconds",
+            type=float,
+            default=3600.0,
+            help="of the whole command, looked at before each request",
+        )
         one.add_argument("--answer-tokens", type=int, default=2000, help="most of one answer")
         one.add_argument("--timeout", type=float, default=120.0, help="seconds for one answer")

@@ -127,7 +127,10 @@ def _label(chosen: argparse.Namespace, store: DuckDBPyConnection) -> None:
                 made = make(desk, name, layer, found)
             for one in made:
                 score = f"{one.own.score.value:.2f}" if one.own else "not measured"
-                say(f"{name}  layer {layer}  feature {one.latent}: {one.label} ({score})")
+                told = (
+                    f"{one.label} ({score})" if one.label else "no label, the answer was malformed"
+                )
+                say(f"{name}  layer {layer}  feature {one.latent}: {told}")
             if (means := total([(one.own, one.other) for one in made])) is not None:
                 say(
                     f"{name}  layer {layer}: balanced accuracy {means.own.value:.2f}, with another "
@@ -172,6 +175,12 @@ def _check(chosen: argparse.Namespace) -> None:
     for name in names:
         if not 0 < getattr(chosen, name, 1) < math.inf:
             raise LLMError(f"--{name.replace('_', '-')} must be above 0")
+    numbers = [getattr(chosen, "top", 0), getattr(chosen, "layer", 0) or 0]
+    for value in (*numbers, *(getattr(chosen, "latents", None) or ())):
+        if not 0 <= value < 2**31:
+            raise LLMError(
+                f"{str(value)[:40]} is no number of a feature, a layer or a count of them"
+            )
 
 
 def _store_file(chosen: argparse.Namespace) -> Path:

@@ -152,7 +152,7 @@ class Endpoint:
         host, status = self.settings.host, response.status_code
         try:
             reply = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             reply = None
         if status == 200 and isinstance(reply, dict) and "error" not in reply:
             return reply

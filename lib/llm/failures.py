@@ -115,14 +115,18 @@ def without_text(reply: dict[str, Any]) -> str:
     return f"the reply holds no text (finish_reason {finish(reply)!r}); is this a chat model?"
 
 
+MOST_TOKENS = 100_000_000
+"""Of one exchange: what a service counts beyond is a mistake of its own."""
+
+
 def usage(reply: dict[str, Any]) -> tuple[int, int] | None:
     """Tokens read and written as the service counts them; None where it does not say."""
     found = reply.get("usage")
     if not isinstance(found, dict):
         return None
     read, written = found.get("prompt_tokens"), found.get("completion_tokens")
-    if type(read) is int and type(written) is int and read >= 0 and written >= 0:
-        return read, written
+    if type(read) is int and type(written) is int and min(read, written) >= 0:
+        return (read, written) if max(read, written) <= MOST_TOKENS else None
     return None
 
 

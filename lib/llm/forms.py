@@ -45,6 +45,10 @@ def one_object(text: str) -> dict[str, Any]:
         raise Malformed(f"the answer is not one JSON object ({problem.msg})") from None
     except RecursionError:
         raise Malformed("the answer is nested too deeply") from None
+    except Malformed:
+        raise
+    except ValueError:  # Python reads no integer of more than some thousand digits
+        raise Malformed("the answer holds a number of too many digits") from None
     if not isinstance(found, dict):
         raise Malformed("the answer is JSON, but not an object")
     return found

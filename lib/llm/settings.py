@@ -74,8 +74,8 @@ def closed() -> str:
     url = os.environ.get(URL, "").strip()
     if not url:
         return f"no endpoint: {URL} is not set, so nothing is sent anywhere"
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not _port(parts):
+    parts = _parts(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         return f"{URL} is no web address: give one such as http://127.0.0.1:8000/v1"
     if parts.username or parts.password or parts.query or parts.fragment:
         return f"{URL} may hold no user, password, query or fragment: give the key in {KEY}"
@@ -167,8 +167,13 @@ def is_here(url: str) -> bool:
         return False
 
 
-def _port(parts: urllib.parse.SplitResult) -> bool:
+def _parts(url: str) -> urllib.parse.SplitResult | None:
+    """None = no address: white space within (which splitting would drop), brackets or a port that
+    are none."""
+    if not url.isprintable() or " " in url:
+        return None
     try:
-        return parts.port != 0
+        parts = urllib.parse.urlsplit(url)
+        return None if parts.port == 0 else parts
     except ValueError:
-        return False
+        return None

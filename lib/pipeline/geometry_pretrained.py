@@ -47,6 +47,11 @@ def outside(recipe: Geometry, loaded: LoadedModel) -> Outside | None:
         found, known = read(source), said(source)
     except ValueError as problem:
         raise ConfigError(f"`{_KEY}`: {problem}") from None
+    except OSError as problem:
+        raise ConfigError(
+            f"`{_KEY}`: {recipe.pretrained[:200]} cannot be read ({problem.strerror}); give a "
+            "dictionary's folder or file"
+        ) from None
     if (found.sides, found.d) != (1, loaded.d):
         raise ConfigError(
             f"`{_KEY}`: {source} has {found.sides} side{'s' * (found.sides > 1)} of width {found.d}, "

@@ -1,5 +1,6 @@
 """The client against a real server that answers well, badly, late, half or not at all."""
 
+import json
 import socket
 from datetime import UTC, datetime, timedelta
 
@@ -57,6 +58,18 @@ def test_tokens_that_the_service_does_not_count_are_estimated():
     found, _, budget = ask(lambda a, n: answer("x" * 30, usage=False))
     assert found.estimated
     assert budget.spent.estimated == budget.spent.tokens == estimate(HELLO) + 30 // 3 + 9
+
+
+def test_a_count_that_no_exchange_can_have_is_not_believed():
+    reply = json.loads(answer("x").body)
+    reply["usage"]["prompt_tokens"] = 10**400
+    found, _, budget = ask(lambda a, n: Reply(body=json.dumps(reply).encode()))
+    assert found.estimated and budget.spent.tokens < 1000
+
+
+def test_an_answer_that_is_nested_without_end_is_no_json():
+    found, *_ = ask(lambda a, n: Reply(body=b"[" * 200_000))
+    assert isinstance(found, EndpointError) and "not JSON" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +241,9 @@ class TestSettings:
             ({}, "INSIDEOUT_LLM_URL is not set"),
             ({"URL": "ftp://x/v1"}, "no web address"),
             ({"URL": "http://x:99999/v1"}, "no web address"),
+            ({"URL": "http://[::1/v1"}, "INSIDEOUT_LLM_URL is no web address"),
+            ({"URL": "http://x/v1\r\nX: y"}, "no web address"),
+            ({"URL": "http://a b/v1", "KEY": KEY}, "no web address"),
             ({"URL": "https://u:p@x/v1"}, "no user, password"),
             ({"URL": "https://x/v1?api_key=1"}, "no user, password"),
             ({"URL": "https://x/v1"}, "INSIDEOUT_LLM_MODEL"),

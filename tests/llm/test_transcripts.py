@@ -115,6 +115,7 @@ def test_turns_of_the_agent():
         ('{"domain": "a"}', "the keys are"),
         (json.dumps(json.loads(said()) | {"more": 1}), "the keys are"),
         ("[" * 100_000, "deeply"),
+        (f'{{"domain": {"9" * 5000}}}', "too many digits"),
     ],
 )
 def test_what_is_malformed(text, told):
