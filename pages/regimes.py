@@ -17,7 +17,7 @@ WIDE = """<style>@media (max-width: 1200px) {
 frame.page(
     "Does inner change predict outer change?",
     "Every fine-tune as one point: how far its activations moved against how far its predictions "
-    "moved. Click a measured point to open it.",
+    "moved.",
 )
 st.html(WIDE)
 columns = frame.controls([1.95, 1.4, 1.0, 1.45, 1.0, 1.05, 0.75])

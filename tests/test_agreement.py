@@ -7,7 +7,7 @@ import pytest
 from lib.figures import agreement as figures
 from lib.figures import panels, scale, theme
 from lib.store.nulls import NULL_LAYERS, NULL_OUTPUTS
-from lib.ui import agreement, late, orders, surprise, surprise_claims
+from lib.ui import agreement, claims, confirmation, late, orders, surprise, surprise_claims
 from lib.ui.nulls import Nulls
 
 
@@ -137,6 +137,34 @@ def test_the_random_adapters_are_the_yardstick(low, high, said):
     assert late.with_places(rows, draws.clear())["late_share_place"][0] == "not defined"
 
 
+def test_the_pointer_names_both_axes_n_and_the_null_draws():
+    known = layers(("a",)).with_columns(n_tokens=pl.lit(1200) + pl.col("layer"))
+    null = null_layers(0.0, 0.1).with_columns(ratio=pl.lit(1.01))
+    points = agreement.in_bands(known, "ratio")
+    late_row = (
+        confirmation.told(points, known, null, "ratio").filter(band="late").row(0, named=True)
+    )
+    assert late_row["says"] == (
+        "1,207 to 1,209 tokens a layer<br>null: 1 \u2212 CKA 0.1 to 0.2 (2 draws), reconstruction "
+        "ratio 1.01 to 1.01 (2 draws)"
+    )
+    bare = confirmation.told(points, known, null.clear(), "ratio")
+    assert "null: 1 \u2212 CKA not measured, reconstruction ratio not measured" in bare["says"][0]
+    shares, draws = late.late(known, profiles()), late.null_draws(null)
+    hover = figures.agreement(bare, shares, draws, "reconstruction ratio").data[0].hovertemplate
+    assert "1 - CKA: %{x:.3g}" in hover
+    assert "<br>reconstruction ratio: %{y:.4g} (1.35 to 1.45)<br>1,205 tokens a layer" in hover
+
+
+def test_small_numbers_have_a_true_minus_and_one_style_of_exponent():
+    assert (
+        figures.plain("-0.5 to -6.58e-05, all-round") == "\u22120.5 to \u22120.0000658, all-round"
+    )
+    assert claims.power(-6.58e-5, ".3g") == "\u22126.58\u00a0\u00d7\u00a010\u207b\u2075"
+    assert claims.p_value(0.0004) == "4.0\u00a0\u00d7\u00a010\u207b\u2074"
+    assert [claims.p_value(p) for p in (0.0, 0.0123, 1.0)] == ["0", "0.012", "1"]
+
+
 def test_the_figure_draws_intervals_the_even_share_and_the_null_bands():
     points = agreement.in_bands(layers(), "ratio")
     stored = profiles(*[(f"m.{c}", 0.4, 0.35, 0.45, 0.02, 0.01, 0.03) for c in "abcd"])
@@ -212,7 +240,10 @@ def test_taking_the_means_off_moves_every_scale_to_one_centre():
     assert set(own.marker.color) == {
         theme.REGIME_COLOURS[r] for r in oracle.published(cells())["regime"]
     }
-    assert "a copy, no data" in next(t for t in kept.data if "copy" in t.name).hovertemplate
+    copy = next(t for t in kept.data if "copy" in t.name)
+    assert {tuple(row[1:]) for row in copy.customdata} == {
+        ("", " nats per token", "a copy, no data")
+    }
 
 
 def test_many_points_are_named_by_corpus_once():

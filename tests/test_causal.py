@@ -325,7 +325,7 @@ def test_a_link_counts_every_training_and_names_single_depths():
     assert words.marked(points, found)["mark"].to_list() == [f" {words.MARK}", "", ""]
     text = words.said(points, found, runs, [32])
     assert "on 10 held-out documents (32 tokens of each)" in text
-    assert "supported in 1 of 2 points**, not supported in B, not measured in C" in text
+    assert "supported in 1 of 2 measured points**, not supported in B, not measured in C" in text
     table = words.columns(runs)
     assert set(words.TABLE) < set(table.columns)
     assert table.filter(experiment_id="a")["causal_alone"].to_list() == ["1"]

@@ -48,12 +48,12 @@ def test_over_and_z_by_hand():
 @pytest.mark.parametrize(
     ("value", "null", "over", "why"),
     [(1.2, [], None, "no null draw was measured"), (1.2, [None], None, "no null draw was measured"),
-     (1.2, [1.0], 1.2, "one null draw has no spread"),
-     (1.2, [1.0, 1.0], 1.2, "the null draws are all equal"),
+     (1.2, [1.0], 1.2, "z needs 3 draws"), (1.2, [0.9, 1.1], 1.2, "z needs 3 draws"),
+     (1.2, [1.0, 1.0, 1.0], 1.2, "the null draws are all equal"),
      (None, [1.0, 1.1], None, "it was not measured"),
-     (0.0, [1.0, 1.1], 0.0, "a value without a logarithm is among them")],
+     (0.0, [1.0, 1.1, 1.2], 0.0, "a value without a logarithm is among them")],
 )  # fmt: skip
-def test_without_two_draws_that_differ_z_is_not_defined(value, null, over, why):
+def test_without_three_draws_that_differ_z_is_not_defined(value, null, over, why):
     found = internal.against(value, null)
     assert (found.z, found.why) == (None, why)
     assert found.over == (over if over is None else pytest.approx(over))
@@ -117,7 +117,7 @@ def test_the_table_gives_every_number_with_n_interval_and_null():
     assert cells["is the peak in"] == "80 % of resamples"
     assert cells["in-sample ratio"] == "1.800 (1.50\u00d7 the held-out)"
     assert table["peak over depths"][0] == "1.200 (1.050 to 1.350)"
-    assert table["layer 1 (depth 0.25)"].to_list()[4] == "1.200\u00d7; z not defined"
+    assert table["layer 1 (depth 0.25)"].to_list()[4] == "1.200\u00d7; z needs 3 draws"
     saved = internal_table.numbers(found).row(0, named=True)
     assert (saved["null_seed_draws"], saved["ratio_over_seed"], saved["z_random_lora"]) == (
         2, pytest.approx(1.2), None
@@ -130,7 +130,11 @@ def test_the_sentence_says_what_is_not_defined_and_why():
     text = internal_view.said(found, {}, internal.peak(1.2, null))
     assert "**The largest ratio over depths is not defined because" in text
     assert "Null, other seed: **not measured** for this model." in text
-    assert "1.20 times the null; z is **not defined because** one null draw has no spread." in text
+    assert "1.20 times the null; z needs 3 draws." in text
+    equal = internal.peak(1.2, draws(1.0, 1.0, 1.0))
+    assert "z is **not defined because** the null draws are all equal." in internal_view.said(
+        found, {}, equal
+    )
     assert "**Denominator-limited at layer 1 (it reaches 92 % of the bound)**" in text
 
 
@@ -187,7 +191,10 @@ def test_the_layers_page_puts_nulls_beside_the_peak(folder):
     assert (
         "**The largest ratio of two depths is 1.400 (1.220 to 1.530)**, at layer 3 in 60 %" in text
     )
-    assert "Null, random LoRA: 1.010 (n = 2: 1.000 to 1.020), so 1.39 times the null, z = +" in text
+    assert (
+        "Null, random LoRA: 1.010 (n = 2: 1.000 to 1.020), so 1.39 times the null; z needs 3 draws."
+        in text
+    )
     assert "Null, other seed: **not measured**" in text
     assert (
         "n = 97 to 100 held-out tokens per layer. Massive-activation tokens are left out at "

@@ -262,8 +262,17 @@ def test_nothing_read_has_no_share():
 
 def test_p_values_have_digits_that_matter():
     assert [lens_words.number(p) for p in (1.0, 0.1134, 3.2e-9, 0.0)] == [
-        "1", "0.11", "3e\u22129", "0"
+        "1", "0.11", "3\u00a0\u00d7\u00a010\u207b\u2079", "0"
     ]  # fmt: skip
+    assert lens_words.number(2e-12).endswith("10\u207b\u00b9\u00b2")
+
+
+def test_words_by_chance_are_said_to_be_words():
+    assert lens_words.by_chance(0.0391) == "0.039 words expected by chance"
+    assert lens_words.by_chance(1.0) == "1 word expected by chance"
+    rows = [reading(0, ["a", "b"], [1, 800])]
+    said = lens_words.sentence("Lens", overlap(rows), "alpha", 40, "neutral")
+    assert "position 0, the best of 1; 0.02 words expected by chance; p = " in said
 
 
 @pytest.mark.slow
@@ -300,6 +309,9 @@ def test_the_matrix_counts_one_seed_per_corpus_and_admits_failures():
     assert [(s.x0 + 0.49, s.y0 + 0.47) for s in figure.layout.shapes] == [(0, 0), (0, 1), (1, 2)]
     assert figure.data[0].text[0][0] == "67 % \u25cf"
     assert "2 of 3 distinct words" in figure.data[0].customdata[0][0]
+    assert "0.03 words expected by chance" in figure.data[0].customdata[0][0]
+    assert lens_identity.small(table)
+    assert not lens_identity.small(table._replace(corpora=tuple("abcdefghi")))
 
 
 def test_ranks_are_judged_by_dealing_out_the_corpora():
@@ -441,9 +453,24 @@ def test_the_robustness_table_says_of_every_position_and_check(store: Path, monk
     assert "? cannot say" in rows["32 tokens further on"]
     assert "\u2713 yes" in rows["growth with the adapter"]
     assert "for comparison" in rows["two halves of the texts"]
+    assert "for comparison" in rows["base head"] and "cannot say" not in rows["base head"]
     assert "n = 30" in rows["start token"]
     at = page(store, monkeypatch, experiment=A, view="robustness")
     assert "1 say no (whitespace only at 1 of 2 positions)" in text(at)
+    assert lens_robustness.RULE in text(at)
+    said = lens_robustness.by_position(checks).splitlines()
+    assert said == [
+        "- At position 0, none speaks against one shift; *whitespace only* and *64 tokens further on* "
+        "speak for one shift; *32 tokens further on* cannot say.",
+        "- At position 1, *whitespace only* speaks against one shift; *64 tokens further on* speaks "
+        "for one shift; *32 tokens further on* cannot say.",
+    ]
+    same = [check for check in checks if check.name != "whitespace"]
+    assert lens_robustness.by_position(same) == (
+        "- At positions 0 and 1, none speaks against one shift; *64 tokens further on* speaks for "
+        "one shift; *32 tokens further on* cannot say."
+    )
+    assert "part p." in text(at) and "9 s" not in text(at)  # the store's seconds are no benchmark
 
 
 def test_far_checks_come_by_distance():

@@ -294,7 +294,11 @@ def test_every_path_draws(path, inner, layer, store, monkeypatch):
 def test_without_a_sweep_the_page_says_which_lines_make_one(tiny_store: Path, monkeypatch):
     at = opened("regimes", tiny_store, monkeypatch, provenance="paths")
     assert not at.get("plotly_chart")
-    assert "python -m lib plan" in text(at)
+    said = text(at)
+    assert "python -m lib plan" in said
+    assert "A path is one experiment again with one thing varied" in said
+    assert "`corpora: [...]` inside `sweep` limits it to some corpora" in said
+    assert "to open it" not in said
     assert any("ranks: [4, 8, 16, 32]" in block.value for block in at.code)
 
 

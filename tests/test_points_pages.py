@@ -117,6 +117,7 @@ def test_regimes_say_what_seven_and_four_corpora_and_two_families_allow(store, m
     assert "Mean within two models, permuted within each: \u03c1 = +1.00 (n = 11)" in said
     assert "Over two models together (7 + 4 points)" in said
     assert "Scale and family cannot be told apart here" in said
+    assert "Click a point to open it." in said
     assert "Pooled over two models" in said
     assert "of one model can reach" not in said
 
@@ -145,6 +146,10 @@ def test_each_model_has_its_panel_and_only_one_has_null_controls(store, monkeypa
     one = figures(opened("regimes", store, monkeypatch, model=BIG))[0]["layout"]
     assert "xaxis2" not in one
     hover = json.dumps(figures(at)[0]["data"])
+    pooled = json.dumps(figures(at)[-1]["data"])
+    assert all(
+        word in pooled for word in (" cross / self error", " nats per token", "12 documents")
+    )
     for unit in ("nats", "documents", "draws", "training seeds"):
         assert unit in hover
 

@@ -115,8 +115,11 @@ def test_seeds_are_small_marks_joined_to_their_mean():
     found = points.measured(repeated(), INNER["ratio"])
     x, y = (Axis.over("", points.extent(found.points, axis)) for axis in "xy")
     figure = scatter.regimes(found.points, x, y, found.cuts, runs=found.runs)
-    lines, seeds, *rest = figure.data
+    lines, seeds, *rest, centre = figure.data
     assert len(rest) == 4  # one mark per corpus
+    mean = next(trace for trace in rest if trace.customdata[0][0] == "m.a.s0")
+    assert (centre.x, centre.y, centre.marker.opacity) == (mean.x, mean.y, 0)  # over the seeds
+    assert (centre.hovertemplate, centre.marker.size) == (mean.hovertemplate, seeds.marker.size)
     assert all("cross / self error" in trace.hovertemplate for trace in rest)
     assert (lines.mode, seeds.mode) == ("lines", "markers")
     assert list(lines.x) == [2.0, 1.9, None, 2.0, 2.0, None, 2.0, 2.1, None]

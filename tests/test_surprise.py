@@ -134,8 +134,18 @@ def test_seeds_are_one_corpus_here_too():
     figure = panels.shared(
         got.points, surprise.PERPLEXITY, surprise.panels("strict", "kept"), runs=got.runs
     )
-    small = [t for t in figure.data if t.mode == "markers"]
+    small = [t for t in figure.data if t.mode == "markers" and t.marker.opacity != 0]
     assert [len(t.x) for t in small] == [2, 2, 2]
+    says = got.points["says"][0]
+    assert "mean of 2 training seeds; of seed 0 alone: 6 novel of 200" in says
+    mean = next(t for t in figure.data if "mean of 2" in (t.hovertemplate or ""))
+    assert "base perplexity of the corpus: %{x:.3g}" in mean.hovertemplate
+    titles = ("novel features, share of alive latents:", "inner peak cross / self error:",
+              "outer KL, nats per token:")  # fmt: skip
+    for title, trace in zip(titles, small, strict=True):
+        assert f"<br>{title} %{{y" in trace.hovertemplate
+    centres = [t for t in figure.data if t.mode == "markers" and t.marker.opacity == 0]
+    assert [t.hovertemplate.count("mean of 2") for t in centres] == [1, 1, 1]
 
 
 def test_a_constant_count_of_novel_features_has_no_correlation():

@@ -239,7 +239,8 @@ def test_regime_counts_name_the_undecided_axis_and_the_limits_of_the_cuts():
     text = regime_claims.regimes(found, cuts, judgements, "medians")
     assert "2 indeterminate" in text
     assert "Undecided: c0 and c1 on the outer axis" in text
-    assert "medians within the model" in text
+    assert "medians within the model, so they always put as many corpora above as below" in text
+    assert "of a ratio, (ratio \u2212 1) / (cut \u2212 1), or under 90 % of draws" in text
     assert "no cuts" in regime_claims.regimes(found, [Cuts(None, None)][:0], judgements, "medians")
     one, cuts, judgements, *_ = points.measured(
         axes([1.1, 1.11, 1.5, 1.6], [0.1, 0.5, 0.51, 2.0]), INNER["ratio"]
@@ -333,7 +334,11 @@ def test_a_model_without_null_controls_is_named_beside_one_with_them():
     assert [cut.label for cut in found.cuts] == ["m"]
     assert set(found.points.filter(model="n")["regime"]) == {"indeterminate"}
     assert "n: no cuts without null controls" in regime_claims.regimes(*found[:3], "nulls")
-    text = regime_claims.nulls({m: null.reach(m, "ratio") for m in ("m", "n")})
+    reaches = {m: null.reach(m, "ratio") for m in ("m", "n")}
+    text = regime_claims.nulls(reaches)
+    assert "With fewer than 20 draws a cut is their largest" in text
+    assert text.startswith(regime_claims.nulls(reaches, "medians"))
+    assert "fewer than 20" not in regime_claims.nulls(reaches, "medians")
     assert "m inner 1 to 1.02 (2 draws), outer 0.03 to 0.03 nats (1 draw)" in text
     assert "n inner not measured, outer not measured" in text
     says = found.points.filter(model="m")["says"][0]

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from lib.figures.weights import Quantity, by_module
 from lib.figures.weights_between import between
 from lib.store import read, weights
+from lib.ui import geometry_weights_means as means
 from lib.ui import geometry_weights_pairs as pairs_words
 from lib.ui import geometry_weights_update as update
 from lib.ui.geometry_weights_overlap import SPACES
@@ -57,6 +58,12 @@ def overlaps(one: str, other: str, value: float, adapter: str = "") -> list[dict
     ]  # fmt: skip
 
 
+VERDICTS = {
+    "share": "lies in the last third",
+    "spectral": "The spectral norm of a matrix's update is 0.167 on average",
+    "entropy": "On average 2 directions carry a matrix's update of alpha \u00b7 seed 0, by entropy",
+    "stable": "The stable rank of a matrix's update is 1.5 on average",
+}
 PAIRS = [*overlaps(A1, A, 0.75), *overlaps(B, A, 0.5), *overlaps(B, A1, 0.125),
          *overlaps(OTHER, B, 0.9, "made anew since")]  # fmt: skip
 
@@ -169,13 +176,19 @@ def test_the_matrix_of_pairs_is_symmetric_and_its_cells_name_their_pair(store):
     ]  # fmt: skip
     (outline,) = figure.layout.shapes
     assert (outline.x0 + 0.49, outline.y0 + 0.47) == pytest.approx((0, 2))
+    assert heat(figure).showscale is not False and heat(figure).zmin == 0
     assert (heat(figure).text[2][0], heat(figure).text[1][0]) == ("0.51 =", "0.76")
 
 
 def test_the_verdict_keeps_a_common_start_apart(store):
     said = pairs_words.verdict(weights.pairs(store, "m").filter(space="outputs"), "outputs")
-    assert "different training seeds overlap by 0.45 in what they write; chance gives 0.25" in said
-    assert "(n = 2 pairs)" in said
+    assert (
+        "different training seeds overlap in what they write by 0.760 if of one corpus (chance 0.25, "
+        "so 3 times that; n = 1 pair) and by 0.135 if of different corpora (chance 0.25, so 0.54 times "
+        "that; n = 1 pair)."
+    ) in said
+    one = weights.pairs(store, "m").filter(space="outputs", same_corpus=False)
+    assert "in what they write by 0.135 if of different" in pairs_words.verdict(one, "outputs")
     assert "1 pair of different corpora and of one training seed, so of one start of A: 0.5" in said
     assert "1 pair of one corpus and of other training seeds: 0.7" in said
     alone = weights.pairs(store, "m").filter(space="outputs", same_start=True)
@@ -199,6 +212,26 @@ def test_the_update_sits_where_it_was_put(store):
     assert "update of alpha is zero" in update.verdict(zero, A, "alpha")
 
 
+def test_every_other_number_has_a_sentence_with_its_chance(store):
+    rows = update.with_chance(weights.modules(store, "m"))
+    assert {*means.MEANS, "share"} == set(update.QUANTITIES)
+    for name, told in means.MEANS.items():
+        choice = update.QUANTITIES[name]
+        assert (told.column, told.chance) == (choice.column, choice.chance)
+    said = means.sentence(rows, A, "alpha", "spectral")
+    assert said.startswith(
+        "**The spectral norm of a matrix's update is 0.167 on average over those of alpha** (random "
+        "factors of equal Frobenius norm: 0.105, so 1.6 times that; the other 2 adapters of this "
+        "model: 0.167 to 0.167). Least in `layers.0.q_proj` with 0.0625 (random 0.0395), most in "
+        "`layers.2.o_proj` with 0.375 (random 0.237); n = 6 matrices."
+    )
+    assert "(random factors: 3.5, so 0.57 times that" in means.sentence(rows, A, "a", "entropy")
+    alone = rows.filter(experiment_id=A).with_columns(chance_stable_rank=pl.lit(None, pl.Float64))
+    assert "alpha**. Least in `layers" in means.sentence(alone, A, "alpha", "stable")
+    zero = rows.with_columns(stable_rank=pl.lit(None, pl.Float64))
+    assert "update of alpha is zero" in means.sentence(zero, A, "alpha", "stable")
+
+
 def page(folder: Path, monkeypatch, name: str, columns: int = 3, **query: str) -> AppTest:
     monkeypatch.setenv("INSIDEOUT_PRECOMPUTED", str(folder))
     at = AppTest.from_string(SCRIPT.format(name=name, columns=columns), default_timeout=60)
@@ -219,7 +252,8 @@ def text(at: AppTest) -> str:
 def test_every_number_of_one_adapter_has_figure_verdict_and_table(shown, folder, monkeypatch):
     at = page(folder, monkeypatch, A, weights=shown)
     assert len(at.get("plotly_chart")) == 1 and not at.warning
-    assert "lies in the last third" in text(at) and "Frobenius share" in text(at)
+    assert VERDICTS[shown] in text(at) and "Frobenius share" in text(at)
+    assert ("lies in the last third" in text(at)) is (shown == "share")
     assert len(at.dataframe[0].value) == 6
 
 
@@ -229,7 +263,7 @@ def test_every_overlap_has_matrix_pair_and_verdict(space, folder, monkeypatch):
     score = {"update_score": "distance"} if space == "update" else {"overlap_score": "angle"}
     at = page(folder, monkeypatch, A, columns=2, weights=space, beside=B, **score)
     assert len(at.get("plotly_chart")) == 2 and not at.warning
-    assert "different training seeds overlap by 0.45" in text(at)
+    assert "different training seeds overlap in" in text(at) and "start of A" in text(at)
     assert [e.value for e in at.subheader] == [
         "Matrix by matrix: alpha \u00b7 seed 0 and beta \u00b7 seed 0"
     ]

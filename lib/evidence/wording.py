@@ -5,7 +5,7 @@ A latent of a dictionary is called a feature here, as on every page.
 
 from lib.ablation import limits
 from lib.evidence.causal import MIN_DOCUMENTS
-from lib.evidence.verdict import CausalVerdict
+from lib.evidence.verdict import CausalVerdict, ControlVerdict
 from lib.metrics.intervals import Interval
 
 TREATMENTS = {
@@ -28,24 +28,41 @@ CONTROLS = {
 
 def sentence(verdict: CausalVerdict) -> str:
     """Effect, comparison with the full patch, comparison with the controls, and what is missing."""
-    n = f"n = {_count(verdict.documents, 'document')}, {verdict.tokens:,} predicted tokens"
+    n = sample(verdict)
     if verdict.share is None:
         return f"**Base and tuned predict exactly the same here: nothing to undo** ({n})."
     parts = [_headline(verdict, verdict.share, n), _ceiling(verdict), _controls(verdict)]
     return " ".join(part for part in [*parts, _conclusion(verdict)] if part)
 
 
+def sample(verdict: CausalVerdict) -> str:
+    """``n = 8 documents, 700 predicted tokens``."""
+    return f"n = {_count(verdict.documents, 'document')}, {verdict.tokens:,} predicted tokens"
+
+
 def _headline(verdict: CausalVerdict, share: Interval, n: str) -> str:
     what = TREATMENTS.get(verdict.intervention, "The edit")
+    best = _strongest(verdict)
+    more = 0 if best is None or share.low is None else extra_digits(share.low, best.percentile)
+    span = _span(share, more)
+    if _holds_zero(share):
+        told = f"{what} undoes no share of the output change that can be told from 0"
+        return f"**{told}** (estimate {percent(share.value)}{span}; {n})."
     if share.value < 0:
         told = (
             f"{what} undoes nothing of the output change: it moves the predictions further from "
             f"base by {percent(-share.value)} of it"
         )
-        low, high = share.high, share.low
-        span = "" if low is None or high is None else f"; 95 % {percent(-low)} to {percent(-high)}"
-        return f"**{told}** ({n}{span})."
-    return f"**{what} undoes {percent(share.value)} of the output change** ({n}{_span(share)})."
+        return f"**{told}** (share undone {percent(share.value)}{span}; {n})."
+    return f"**{what} undoes {percent(share.value)} of the output change** ({n}{span})."
+
+
+def _holds_zero(share: Interval) -> bool:
+    return share.low is not None and share.high is not None and share.low <= 0 <= share.high
+
+
+def _strongest(verdict: CausalVerdict) -> ControlVerdict | None:
+    return max(verdict.controls, key=lambda c: c.percentile, default=None)
 
 
 def _ceiling(verdict: CausalVerdict) -> str:
@@ -74,11 +91,13 @@ def _too_low(verdict: CausalVerdict) -> str:
 
 def _controls(verdict: CausalVerdict) -> str:
     """The strongest control, by name, and the largest p."""
-    if not verdict.controls:
+    best = _strongest(verdict)
+    if best is None:
         return ""
-    best = max(verdict.controls, key=lambda c: c.percentile)
+    low = None if verdict.share is None else verdict.share.low
+    reach = percent(best.percentile, 0 if low is None else extra_digits(low, best.percentile))
     where = "" if best.draws == 1 or best.p is None else " at the 97.5th percentile of its draws"
-    told = f"The strongest control, {_name(best.control)}, undoes {percent(best.percentile)}{where}"
+    told = f"The strongest control, {_name(best.control)}, undoes {reach}{where}"
     if verdict.p is None:
         return f"{told}."
     draws = sorted({c.draws for c in verdict.controls if c.p is not None})
@@ -99,9 +118,10 @@ def _reasons(verdict: CausalVerdict) -> list[str]:
     """The objections in words; that no control is beaten says nothing where it could not be."""
     kinds = {objection.kind for objection in verdict.against}
     found = []
-    if "no_effect" in kinds:
+    unsure = verdict.share is not None and _holds_zero(verdict.share)
+    if "no_effect" in kinds and not unsure:
         found.append("the edit undoes nothing")
-    if "reaches_zero" in kinds:
+    if "reaches_zero" in kinds or unsure:
         found.append("the interval of the share reaches 0")
     if verdict.documents == 1:
         found.append("the interval is not defined because one document says nothing about others")
@@ -130,16 +150,33 @@ def _unfair(verdict: CausalVerdict) -> list[str]:
     ]
 
 
-def percent(share: float) -> str:
-    """``12 %``, with one decimal below 10 % and a true minus sign; never a negative zero."""
-    shown = f"{100 * share:.1f}" if abs(share) < 0.1 else f"{100 * share:.0f}"
+def percent(share: float, more: int = 0) -> str:
+    """``12 %``, with one decimal below 10 % and a true minus sign; never a negative zero.
+
+    Args:
+        more: decimals beyond these, as ``extra_digits`` gives.
+    """
+    shown = _rounded(share, more)
     return f"{'0' if float(shown) == 0 else shown} %".replace("-", "\u2212")
 
 
-def _span(found: Interval) -> str:
+def _rounded(share: float, more: int) -> str:
+    return f"{100 * share:.{more + (abs(share) < 0.1)}f}"
+
+
+def extra_digits(one: float, other: float) -> int:
+    """Decimals that two compared shares need beyond the usual to look different, 0..3; 0 where even
+    three do not part them."""
+    apart = (
+        more for more in range(4) if float(_rounded(one, more)) != float(_rounded(other, more))
+    )
+    return next(apart, 0)
+
+
+def _span(found: Interval, more: int = 0) -> str:
     if found.low is None or found.high is None:
         return ""
-    return f", 95 % {percent(found.low)} to {percent(found.high)}"
+    return f", 95 % {percent(found.low, more)} to {percent(found.high, more)}"
 
 
 def _name(control: str) -> str:

@@ -37,6 +37,8 @@ class Evidence(NamedTuple):
     ceiling: Span | None
     controls: Sequence[Strip] = ()
     treatment: str = TREATED
+    n: str = ""
+    """How much text every point stands on, for the pointer."""
 
 
 def evidence(shown: Evidence) -> go.Figure:
@@ -71,9 +73,15 @@ def evidence(shown: Evidence) -> go.Figure:
             hovermode="closest",
             uirevision="ablation",
         )
+        .for_each_trace(lambda trace: _add_n(trace, shown.n))
         .update_traces(y0=len(rows) - 1, selector={"name": shown.treatment})
         .update_traces(y0=len(rows) - 2, selector={"name": CEILING})
     )
+
+
+def _add_n(trace: go.Scatter, n: str) -> None:
+    if n:
+        trace.hovertemplate = trace.hovertemplate.replace("<extra>", f"<br>{n}<extra>")
 
 
 def _reference(figure: go.Figure, treated: Span) -> None:

@@ -1,5 +1,8 @@
 """Two measures of inner change against each other, and how late in depth one of them lies."""
 
+import re
+
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
@@ -22,7 +25,7 @@ def agreement(
 
     Args:
         points: columns band (mid | late), name, corpus, layers, and x, y with bounds ``*_low``,
-            ``*_high``.
+            ``*_high``; ``says``, where it is there, is told by the pointer.
         shares: columns name, corpus, n_layers, source, and late_share, late_minus_mid with bounds.
         draws: late_share and late_minus_mid of random adapters, one row per draw.
         metric: title of y in the upper panels.
@@ -33,7 +36,7 @@ def agreement(
         rows=2, cols=2, subplot_titles=titles, horizontal_spacing=0.12, vertical_spacing=0.2
     )
     for at, band in enumerate(("mid", "late"), 1):
-        _against(figure, points.filter(pl.col("band") == band), at, height)
+        _against(figure, points.filter(pl.col("band") == band), at, height, metric)
     figure.update_yaxes(title=metric, row=1, col=1)
     even = sorted({1 - -(-7 * n // 10) / n for n in shares["n_layers"].unique()})
     _strip(figure, shares, draws, "late_share", 1, even, ".1%")
@@ -49,12 +52,12 @@ def agreement(
     return figure
 
 
-def _against(figure: go.Figure, rows: pl.DataFrame, at: int, height: int) -> None:
+def _against(figure: go.Figure, rows: pl.DataFrame, at: int, height: int, metric: str) -> None:
     """CKA displacement against the reconstruction metric in one band of layers."""
     x, y = (_axis(rows, axis) for axis in ("x", "y"))
     words, places = marks.named(rows, ("x", "y"), (x, y), (420, height // 2 - 80))
     for row, word, place in zip(rows.iter_rows(named=True), words, places, strict=True):
-        figure.add_trace(_point(row, word, place), 1, at)
+        figure.add_trace(_point(row, word, place, metric), 1, at)
     figure.update_xaxes(range=[x.low, x.high], nticks=5, title="CKA displacement, 1 - CKA",
                         row=1, col=at)  # fmt: skip
     figure.update_yaxes(range=[y.low, y.high], row=1, col=at)
@@ -72,9 +75,9 @@ def _strip(
 ) -> None:  # fmt: skip
     """One number of every experiment on one line each, the null draws as a band behind."""
     null = draws[column].drop_nulls().to_list()
-    words = f"{min(null):{form}} to {max(null):{form}} (n = {len(null)} draws)" if null else (
-        "not measured"
-    )  # fmt: skip
+    words = "not measured"
+    if null:
+        words = f"{min(null):{form}} to {max(null):{form}} (n = {len(null)} draws)"
     for row in shares.drop_nulls(column).iter_rows(named=True):
         colour = theme.corpus_line(row["corpus"])
         figure.add_trace(
@@ -82,9 +85,10 @@ def _strip(
                 x=[row[column]], y=[row["name"]], mode="markers",
                 error_x=marks.bar(row, column, colour),
                 marker={"symbol": theme.corpus_symbol(row["corpus"]), "size": 12, "color": colour},
-                hovertemplate=f"<b>{row['name']}</b>: %{{x:{form}}}{marks.span(row, column, form)}"
-                f"<br>interval over: {row['source']}; {row['n_layers']} layers<br>random LoRA: "
-                f"{words}<extra></extra>",
+                hovertemplate=f"<b>{row['name']}</b>: %{{x:{form}}}"
+                + plain(marks.span(row, column, form))
+                + f"<br>interval over: {row['source']}; {row['n_layers']} layers<br>random LoRA: "
+                f"{plain(words)}<extra></extra>",
             ), 2, at,
         )  # fmt: skip
     if null:
@@ -112,7 +116,7 @@ def _axis(rows: pl.DataFrame, axis: str) -> Axis:
     return Axis("", False, min(values) - room, max(values) + room)
 
 
-def _point(row: dict[str, object], word: str, place: str) -> go.Scatter:
+def _point(row: dict[str, object], word: str, place: str, metric: str) -> go.Scatter:
     colour = theme.corpus_line(str(row["corpus"]))
     layers = ", ".join(str(layer) for layer in row["layers"])
     return go.Scatter(
@@ -120,6 +124,15 @@ def _point(row: dict[str, object], word: str, place: str) -> go.Scatter:
         textposition=place, textfont={"size": theme.LABEL_SIZE}, cliponaxis=False,
         error_x=marks.bar(row, "x", colour), error_y=marks.bar(row, "y", colour),
         marker={"symbol": theme.corpus_symbol(str(row["corpus"])), "size": 12, "color": colour},
-        hovertemplate=f"<b>{row['name']}</b>, layers {layers}<br>1 - CKA %{{x:.3g}}"
-        f"{marks.span(row, 'x', '.3g')}<br>%{{y:.4g}}{marks.span(row, 'y', '.4g')}<extra></extra>",
+        hovertemplate=f"<b>{row['name']}</b>, mean of layers {layers}<br>1 - CKA: %{{x:.3g}}"
+        f"{marks.span(row, 'x', '.3g')}<br>{metric}: %{{y:.4g}}{marks.span(row, 'y', '.4g')}"
+        f"{'<br>' * ('says' in row)}{row.get('says', '')}<extra></extra>",
     )  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """Numbers as plotly writes them beside: a true minus, small ones without an exponent."""
+    spelled = re.sub(
+        r"[\d.]+e-\d+", lambda found: np.format_float_positional(float(found[0]), trim="-"), text
+    )
+    return re.sub(r"(?<![\w.])-(?=\d)", "\u2212", spelled)

@@ -22,6 +22,11 @@ class Panel(NamedTuple):
     start: float | None = 0.0
     percent: bool = False
 
+    @property
+    def spoken(self) -> str:
+        """The title before a value, as the pointer says it: one colon, behind it."""
+        return f"{self.title.replace(': ', ' ')}:"
+
 
 def shared(
     points: pl.DataFrame,
@@ -89,7 +94,7 @@ def _traces(
     found = []
     if runs is not None:
         form = ".2%" if panel.percent else ".3g"
-        look = marks.Look("corpus", (".3g", form), ("perplexity", panel.title.split(",")[0]))
+        look = marks.Look("corpus", (".3g", form), (x.spoken, panel.spoken))
         found += marks.seeds(rows, runs, (x.column, panel.column), look)
     # On one level names only cover each other; the other panels and the pointer have them.
     level = rows[panel.column].n_unique() == 1
@@ -98,10 +103,32 @@ def _traces(
         words = [""] * len(rows)
     sizes = rows["n_parameters"].to_list()
     texts = zip(words, places, strict=True)
-    return found + [
+    found += [
         _point(row, x, panel, text, sizes)
         for row, text in zip(rows.iter_rows(named=True), texts, strict=True)
     ]
+    return found + [centre(trace) for trace in found if repeated(runs, trace)]
+
+
+def repeated(runs: pl.DataFrame | None, point: go.Scatter) -> bool:
+    """Whether a point, known by ``customdata[0]``, is a mean over several of ``runs``."""
+    if runs is None or point.mode != "markers+text":
+        return False
+    return runs.filter(pl.col("point") == point.customdata[0][0]).height > 1
+
+
+def centre(point: go.Scatter) -> go.Scatter:
+    """A mark once more, unseen and as small as those of its training seeds.
+
+    Of all marks under the pointer plotly takes the smallest, however they are stacked, and of equal
+    ones the last: without this one the centre of a mean tells of a seed that lies there.
+    """
+    unseen = {"marker": {"opacity": 0}}
+    return go.Scatter(
+        x=point.x, y=point.y, mode="markers", marker={"size": 6, "opacity": 0,
+        "color": point.marker.color}, customdata=point.customdata, selected=unseen,
+        unselected=unseen, hovertemplate=point.hovertemplate, cliponaxis=False,
+    )  # fmt: skip
 
 
 def _under(
@@ -152,6 +179,8 @@ def _point(
             "line": {"width": 2.5 if row["published"] else 1, "color": colour},
         },
         customdata=[[row["experiment_id"] or ""]],
-        hovertemplate=f"<b>{row['name']}</b><br>perplexity %{{x:.3g}}{marks.span(row, x.column, '.3g')}"
-        f"<br>%{{y:{form}}}{marks.span(row, panel.column, form)}<br>{row['says']}<extra></extra>",
+        hovertemplate=f"<b>{row['name']}</b><br>{x.spoken} %{{x:.3g}}"
+        f"{marks.span(row, x.column, '.3g')}<br>{panel.spoken} %{{y:{form}}}"
+        + marks.span(row, panel.column, form).replace("-", "\u2212")
+        + f"<br>{row['says']}<extra></extra>",
     )  # fmt: skip

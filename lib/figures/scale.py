@@ -1,6 +1,6 @@
 """The scale confound: the same points pooled, and with each scale's mean taken off."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -15,7 +15,8 @@ def confound(points: pl.DataFrame, *, removed: bool, height: int = 330) -> go.Fi
     Both axes are logarithmic. Illustrative copies are drawn small and without a name.
 
     Args:
-        points: columns name, model, corpus, regime, x, y (positive), published, copy.
+        points: columns name, model, corpus, regime, x, y (positive), published, copy; ``n``
+            (documents) and ``unit`` (of x), where they are there, are told by the pointer.
         removed: divide x and y by the geometric mean of their model, so that only what happens
             inside a scale is left.
     """
@@ -27,7 +28,7 @@ def confound(points: pl.DataFrame, *, removed: bool, height: int = 330) -> go.Fi
     figure = go.Figure()
     dashes = theme.model_dashes(points["model"])
     for (model,), part in rows.group_by("model", maintain_order=True):
-        figure.add_trace(_scale(str(model), part, dashes[str(model)]))
+        figure.add_trace(_scale(str(model), part, dashes[str(model)], removed=removed))
     figure.add_trace(_trend(rows["x"].to_numpy(), rows["y"].to_numpy()))
     said = " over the scale's mean" if removed else ""
     figure.update_xaxes(title=f"inner change{said} (log)", type="log", **_ticks(rows["x"]))
@@ -36,7 +37,7 @@ def confound(points: pl.DataFrame, *, removed: bool, height: int = 330) -> go.Fi
     return figure
 
 
-def _scale(model: str, part: pl.DataFrame, dash: str) -> go.Scatter:
+def _scale(model: str, part: pl.DataFrame, dash: str, *, removed: bool) -> go.Scatter:
     hollow = [bool(p) for p in part["published"]]
     copies = part["copy"].to_list()
     symbols = [
@@ -54,10 +55,19 @@ def _scale(model: str, part: pl.DataFrame, dash: str) -> go.Scatter:
             "symbol": symbols, "size": [8 if copy else 13 for copy in copies],
             "color": colours, "line": {"width": 2},
         },
-        customdata=part["name"].to_list(),
-        hovertemplate=f"%{{customdata}}, {model}: inner %{{x:.3g}}, outer %{{y:.3g}}"
-        + ("<br>a copy, no data" if copies[0] else "") + "<extra></extra>",
+        customdata=[[row["name"], *_told(row, removed=removed)] for row in part.iter_rows(named=True)],
+        hovertemplate=f"<b>%{{customdata[0]}}</b>, {model}<br>inner %{{x:.4g}}%{{customdata[1]}}<br>"
+        "outer %{y:.3g}%{customdata[2]}<br>%{customdata[3]}<extra></extra>",
     )  # fmt: skip
+
+
+def _told(row: Mapping[str, object], *, removed: bool) -> tuple[str, str, str]:
+    """Units of x and y, and n, for the pointer."""
+    n = f"{row['n']} documents" if row.get("n") else "n is not published"
+    n = "a copy, no data" if row["copy"] else n
+    if removed:
+        return " times the scale's mean", " times the scale's mean", n
+    return f" {row.get('unit') or ''}".rstrip(), " nats per token", n
 
 
 def _trend(x: np.ndarray, y: np.ndarray) -> go.Scatter:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 import polars as pl
 
-from lib.figures import ground, marks, theme
+from lib.figures import ground, marks, panels, theme
 from lib.figures.axis import Axis
 from lib.figures.ground import Cuts
 from lib.figures.labels import Box
@@ -119,6 +119,7 @@ def _traces(drawn: Plane, size: tuple[int, int], number: str) -> list[go.Scatter
         _point(row, position, sizes)
         for row, position in zip(rows, _positions(drawn, size), strict=True)
     ]
+    found += [panels.centre(trace) for trace in found if panels.repeated(drawn.runs, trace)]
     for trace in found:
         trace.update(xaxis=f"x{number}", yaxis=f"y{number}")
     return found

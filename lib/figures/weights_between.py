@@ -36,7 +36,8 @@ def between(scores: Between, shown: Quantity, chosen: tuple[str, str] | None = N
         go.Heatmap(
             z=scores.values, x=list(range(size)), y=list(range(size)), text=scores.texts,
             texttemplate="%{text}" if written else None, xgap=3, ygap=3, hoverinfo="skip",
-            showscale=not written, **coloured([v for row in scores.values for v in row], shown),
+            colorbar={"thickness": 9, "nticks": 5, "x": 1.01},
+            **coloured([v for row in scores.values for v in row], shown),
         )
     )  # fmt: skip
     figure.add_trace(_clickable(scores))

@@ -22,15 +22,21 @@ from lib.ui.links import warnings_in
 
 
 def documents(experiment_id: str, row: list[Any]) -> None:
-    """Documents: the standard result at once, or a live run of these settings."""
-    request, texts = _ask(experiment_id, row, "documents")
+    """Documents: the standard result at once, or a live run of these settings; without a live
+    bundle nothing can be run, and what is stored is shown all the same."""
+    lacks = ablation_clients.lacks(experiment_id)
+    request, texts = (None, None) if lacks else _ask(experiment_id, row, "documents")
+    if lacks:
+        ablation_clients.no_run(lacks)
+        ablation_run.opened("documents", "ablation")
     if texts is not None and texts.problem:
         st.warning(texts.problem)
     at = ablation_run.slot("documents")
     current = request == at.request
     result = ablation_run.follow("documents", experiment_id, _so_far, current=current)
     if result is not None:
-        ablation_evidence.other_settings(result, request, bool(at.failed) and current)
+        if not lacks:
+            ablation_evidence.other_settings(result, request, bool(at.failed) and current)
         ablation_evidence.show(result)
     if result is not None or ablation_run.partial(at, experiment_id):
         if ablation_precomputed.runs(experiment_id):
@@ -40,8 +46,8 @@ def documents(experiment_id: str, row: list[Any]) -> None:
                 on_click=ablation_run.forget,
                 args=("documents",),
             )
-    elif not at.ticket:
-        ablation_precomputed.show(experiment_id, request)
+    elif lacks or not at.ticket:
+        ablation_precomputed.show(experiment_id, request, live=not lacks)
 
 
 def prompt(experiment_id: str, row: list[Any]) -> None:

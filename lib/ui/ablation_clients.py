@@ -49,13 +49,27 @@ def offered(experiment_id: str) -> tuple[BundleInfo, dict[int, Offered]]:
     try:
         return bundle(experiment_id)
     except AblationError as problem:
-        st.info(f"Nothing can be clamped here: {problem}", icon=":material/science_off:")
-        st.code(
-            "python -m lib run FILE.yaml        # the experiment's file, with `keep: full`\n"
-            "git checkout precomputed/live      # the committed bundles, if they were lost",
-            language="bash",
-        )
+        no_run(str(problem))
         st.stop()
+
+
+def lacks(experiment_id: str) -> str:
+    """Why no run of one's own can be started on an experiment; empty = one can."""
+    try:
+        bundle(experiment_id)
+    except AblationError as problem:
+        return str(problem)
+    return ""
+
+
+def no_run(problem: str) -> None:
+    """Say that a run of one's own needs a live bundle, and how to get one."""
+    st.info(f"A run of your own needs a live bundle: {problem}", icon=":material/science_off:")
+    st.code(
+        "python -m lib run FILE.yaml        # the experiment's file, with `keep: full`\n"
+        "git checkout precomputed/live      # the committed bundles, if they were lost",
+        language="bash",
+    )
 
 
 class Spot(NamedTuple):

@@ -8,7 +8,7 @@ from lib.ablation import AblationRequest, AblationResult, limits
 from lib.evidence import causal
 from lib.evidence.levels import shares_of
 from lib.evidence.verdict import CausalVerdict
-from lib.evidence.wording import CONTROLS, sentence
+from lib.evidence.wording import CONTROLS, sample, sentence
 from lib.figures.ablation import Evidence, Span, Strip, evidence
 from lib.figures.ablation_dose import Dose, dose_response
 from lib.metrics.intervals import DRAWS, Interval
@@ -110,6 +110,7 @@ def picture(verdict: CausalVerdict, asked: Sequence[str] = ()) -> Evidence:
         None if treated is None else _span(treated),
         None if ceiling is None else _span(ceiling),
         strips,
+        n=sample(verdict),
     )
 
 

@@ -25,13 +25,18 @@ def runs(experiment_id: str) -> list[str]:
     return found["layers"].to_list()
 
 
-def show(experiment_id: str, asked: AblationRequest | None) -> None:
+def show(experiment_id: str, asked: AblationRequest | None, *, live: bool = True) -> None:
     """The standard result, by default of all depths together; without one, what to do.
 
     Args:
         asked: what the controls would run; None where that is nothing.
+        live: whether a run of one's own can be started.
     """
     known = runs(experiment_id)
+    if not known and not live:
+        st.info("The store holds no standard ablation of this experiment either: the first command "
+                "above adds both.", icon=":material/science:")  # fmt: skip
+        return
     if not known:
         st.info(
             "The store holds no ablation of this experiment. Press Run: the first run starts the "
@@ -49,7 +54,7 @@ def show(experiment_id: str, asked: AblationRequest | None) -> None:
         )  # fmt: skip
     result = _result(cache.store_id(), experiment_id, layers)
     if result is not None:
-        st.caption(f":material/inventory_2: {origin(result)} {own(result, asked)}")
+        st.caption(f":material/inventory_2: {origin(result)} {own(result, asked) if live else ''}")
         ablation_evidence.show(result, standard=True)
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from lib.ablation import AblationError
 from lib.ablation.client import AblationClient
 from lib.ablation.kinds import Request, result_from
-from lib.ui import ablation_bar, ablation_clients
+from lib.ui import ablation_bar, ablation_clients, ablation_words
 from lib.ui.ablation_controls import Options
 from lib.ui.links import quoted
 
@@ -37,6 +37,8 @@ class Slot:
     result: Any = None
     failed: str = ""
     note: str = ""
+    lost: str = ""
+    """Why the ``run`` of the address cannot be opened."""
     partial: list[dict[str, Any]] = field(default_factory=list)
     """What a cancelled run had told; empty once another one is started."""
 
@@ -76,15 +78,10 @@ def button(view: str, kind: str, request: Request | None, options: Options) -> N
     linked = st.query_params.get(RUN, "")
     if at.ticket:
         ablation_clients.client(at.device).choose(at.ticket, options.if_gone)
-    if (
-        request is not None
-        and options.ready
-        and (pressed or (linked == request.id and at.asked != linked))
-    ):
+    if request and options.ready and (pressed or (linked == request.id and at.asked != linked)):
         start(view, request, options)
-    elif linked and at.asked != linked:
-        at.asked = linked
-        _open_stored(at, kind, linked)
+    else:
+        opened(view, kind)
 
 
 def start(view: str, request: Request, options: Options, *, linked: bool = True) -> None:
@@ -93,7 +90,7 @@ def start(view: str, request: Request, options: Options, *, linked: bool = True)
     client = ablation_clients.client(options.device)
     if at.ticket:
         ablation_clients.client(at.device).cancel(at.ticket)
-    at.failed = at.note = at.ticket = ""
+    at.failed = at.note = at.ticket = at.lost = ""
     at.partial = []
     at.asked = request.id
     if linked:
@@ -124,6 +121,8 @@ def follow(
         current: whether the controls still ask for it: an error of other settings is not shown.
     """
     at = slot(view)
+    if at.lost and st.query_params.get(RUN) == at.asked:
+        st.warning(at.lost)
     if at.ticket:
         _collect(at, ablation_clients.client(at.device))
     here = at.experiment_id == experiment_id
@@ -174,19 +173,23 @@ def _watch(view: str, ticket: str, draw: Draw | None) -> None:
         draw(request, events)
 
 
-def _open_stored(at: Slot, kind: str, run: str) -> None:
-    """The result that a link names, whatever the controls say."""
+def opened(view: str, kind: str) -> None:
+    """Take up the run that the address names, whatever the controls say; ``follow`` shows it."""
+    at, run = slot(view), st.query_params.get(RUN, "")
+    if not run or at.asked == run:
+        return
+    at.asked, at.lost = run, ""
     record = ablation_clients.client(at.device).results.newest(run)
-    if record is None or record.about.key.kind != kind:
-        st.warning(
-            f"The address names the run {quoted(run, 40)}, which is not among the stored runs here. "
-            "Press Run for the settings above."
-        )
+    if record is None:
+        at.lost = ablation_words.not_stored(run)
+        return
+    if record.about.key.kind != kind:
+        at.lost = f"The address asks for run {quoted(run, 40)}, which is of another view."
         return
     try:
         at.result = result_from(kind, record.result)
     except (KeyError, TypeError, ValueError) as problem:
-        st.warning(f"The stored run {quoted(run, 40)} is of another version ({problem!r}).")
+        at.lost = f"The stored run {quoted(run, 40)} is of another version ({problem!r})."
         return
     at.experiment_id, at.failed, at.note = record.about.experiment_id, "", ""
     at.partial = []

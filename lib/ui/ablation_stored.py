@@ -32,6 +32,7 @@ def show(experiment_id: str) -> None:
     for note in client.results.damaged:
         st.warning(note, icon=":material/broken_image:")
     if not found:
+        _unknown(client)
         st.info(
             "No run is stored yet. Whatever is run on the other views is kept here with its whole "
             "request, seeds and hashes included.",
@@ -50,10 +51,17 @@ def show(experiment_id: str) -> None:
     asked = st.query_params.get(ablation_run.RUN, "")
     about = next((one for one in found if one.key.request == asked), None)
     if about is None:
+        _unknown(client)
         many = ablation_words.counted(len(found), "run")
         st.caption(f"{many}, newest first. Choose one to open it or to run it anew.")
         return
     _one(client, device, about)
+
+
+def _unknown(client: AblationClient) -> None:
+    asked = st.query_params.get(ablation_run.RUN, "")
+    if asked and client.results.newest(asked) is None:
+        st.warning(ablation_words.not_stored(asked))
 
 
 def _device(experiment_id: str) -> str:

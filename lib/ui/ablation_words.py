@@ -8,6 +8,7 @@ from lib.ablation.outcome import Condition
 from lib.evidence.wording import CONTROLS
 from lib.metrics.intervals import DRAWS, percentiles, resample_counts
 from lib.ui import cache
+from lib.ui.links import quoted
 
 STAGES = {**CONTROLS, "ceiling": "full patch"}
 """Parts of a run, as the worker names them, in the reader's words."""
@@ -59,6 +60,11 @@ def harm(result: AblationResult) -> str:
         f"{counted(len(asked.neutral), 'neutral text')}, up to {asked.prompt_limit} tokens of each; "
         "no interval: only means are kept)."
     ).replace("-", "\u2212")
+
+
+def not_stored(run: str) -> str:
+    """Of an unknown ``run`` in the address."""
+    return f"The address asks for run {quoted(run, 40)}, which is not stored on this machine."
 
 
 def no_edits(intervention: str) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from lib.evidence.wording import CONTROLS, percent
+from lib.evidence.wording import CONTROLS, extra_digits, percent
 from lib.ui.verdicts import listed
 
 SUPPORTED, OPEN, MISSING = "supported", "not supported", "not measured"
@@ -63,13 +63,15 @@ def outcome(row: Mapping[str, object]) -> str:
     """Share with interval, strongest control, p and n of one row of ``lib.store.causal.runs``."""
     if row["share"] is None:
         return "base and tuned predict the same, nothing to undo"
-    span = ""
-    if row["share_low"] is not None and row["share_high"] is not None:
-        span = f" (95 % {percent(row['share_low'])} to {percent(row['share_high'])})"
+    low, high, strongest = row["share_low"], row["share_high"], row["strongest_share"]
+    span, more = "", 0
+    if low is not None and high is not None:
+        more = 0 if strongest is None else extra_digits(low, strongest)
+        span = f" (95 % {percent(low, more)} to {percent(high, more)})"
     told = f"clamp undoes {percent(row['share'])}{span}"
     if row["strongest"] is not None:
         name = CONTROLS.get(str(row["strongest"]), str(row["strongest"]))
-        told += f", strongest control {percent(row['strongest_share'])} ({name})"
+        told += f", strongest control {percent(strongest, more)} ({name})"
     p = "" if row["p"] is None else f"p {row['p']:.2g}, "
     return f"{told}, {p}{row['documents']} documents"
 
@@ -110,7 +112,9 @@ def said(
             "**Causal links are not measured yet**: `python -m lib run FILE` adds the standard "
             "ablation to a store made before there was one."
         )
-    told = f"**Causal link ({MARK}): supported in {len(by[SUPPORTED])} of {measured} points**"
+    told = (
+        f"**Causal link ({MARK}): supported in {len(by[SUPPORTED])} of {measured} measured points**"
+    )
     if by[OPEN]:
         told += f", not supported in {listed(sorted(by[OPEN]))}"
     if by[MISSING]:

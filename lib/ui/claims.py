@@ -33,13 +33,31 @@ def correlation(
         said.append(
             f"Mean within {number(len(found))} models, permuted within each: \u03c1 = "
             f"{signed(several.within.rho)} (n = {several.within.n}), "
-            f"{'exact ' * several.within.exact}p = {several.within.p:.2g}; ranks with each model's "
-            f"mean taken off: {signed(several.partial.rho)} "
-            f"({'exact ' * several.partial.exact}p = {several.partial.p:.2g})."
+            f"{'exact ' * several.within.exact}p = {p_value(several.within.p)}; ranks with each "
+            f"model's mean taken off: {signed(several.partial.rho)} "
+            f"({'exact ' * several.partial.exact}p = {p_value(several.partial.p)})."
         )
     said += [_without(model, left) for model, left in (without or {}).items() if model in found]
     said += _steady({model: steady[model].same_sign for model in found if model in steady})
     return " ".join(said)
+
+
+def power(value: float, form: str = ".2g") -> str:
+    """A number in a format, with a true minus, its exponent as limits.py writes one."""
+    digits, _, exponent = f"{value:{form}}".partition("e-")
+    if exponent:
+        digits += f"\u00a0\u00d7\u00a010\u207b{str(int(exponent)).translate(_RAISED)}"
+    return digits.replace("-", "\u2212")
+
+
+_RAISED = str.maketrans(
+    "0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+)
+
+
+def p_value(p: float) -> str:
+    """Two digits; under 0.001 as a power of ten."""
+    return power(p, ".1e" if 0 < p < 0.001 else ".2g")
 
 
 def _steady(kept: Mapping[str, float]) -> list[str]:
@@ -82,14 +100,14 @@ def _one(model: str, test: RankTest, outer: str) -> str:
     return (
         f"**Over {number(test.n)} corpora on {model}, the order of inner change is "
         f"{order(test.rho)} the order of {outer}: Spearman \u03c1 = {signed(test.rho)} "
-        f"(n = {test.n}), exact p = {test.p:.2g}.** With {number(test.n)} corpora an order at "
+        f"(n = {test.n}), exact p = {p_value(test.p)}.** With {number(test.n)} corpora an order at "
         f"least this strong happens by chance {chance(test.p)}."
     )
 
 
 def _many(found: Mapping[str, RankTest], outer: str) -> str:
     each = "; ".join(
-        f"{model} \u03c1 = {signed(t.rho)} (n = {t.n}, exact p = {t.p:.2g}, by "
+        f"{model} \u03c1 = {signed(t.rho)} (n = {t.n}, exact p = {p_value(t.p)}, by "
         f"chance {chance(t.p)})"
         for model, t in found.items()
     )
@@ -106,9 +124,9 @@ def tested(hypotheses: pl.DataFrame) -> str:
     verdict = "none is" if not over else f"{number(over)} {'is' if over == 1 else 'are'}"
     return (
         f"**Of the {n} orders that this page can show, {verdict} below p = 0.05 after Holm's "
-        f"correction.** The smallest single p is {best['p']:.2g} ({best['inner']} against "
+        f"correction.** The smallest single p is {p_value(best['p'])} ({best['inner']} against "
         f"{best['outer']}, {best['over']}, n = {best['n']}); corrected for {n} tests it is "
-        f"{best['p_holm']:.2g}. Choosing the best-looking of {n} is no finding."
+        f"{p_value(best['p_holm'])}. Choosing the best-looking of {n} is no finding."
     )
 
 
@@ -129,12 +147,12 @@ def published(points: pl.DataFrame, n_cells: int, near: Mapping[str, Sequence[st
 
 def confounded(found: Confound, models: int, illustration: bool) -> str:
     """Pooled against within, on the same points."""
-    p, of = f"{found.within.p:.2g}", "scale" if illustration else "model"
+    p, of = f"{p_value(found.within.p)}", "scale" if illustration else "model"
     said = (
         f"**Pooled over {number(models)} {of}s \u03c1 = {signed(found.pooled.rho)} "
         f"(n = {found.pooled.n}); within {of}s, on the same points, mean \u03c1 = "
         f"{signed(found.within.rho)}** (stratified permutation p = {p}); ranks with each {of}'s "
-        f"mean taken off: {signed(found.partial.rho)} (p = {found.partial.p:.2g})."
+        f"mean taken off: {signed(found.partial.rho)} (p = {p_value(found.partial.p)})."
     )
     if illustration:
         said += (
@@ -153,7 +171,7 @@ _LEVEL = 0.05
 
 def _opposite(found: Confound) -> str:
     """What a pooled rho of the other sign says, which depends on what can be told from 0."""
-    ps = f"pooled p = {found.pooled.p:.2g}, within p = {found.within.p:.2g}"
+    ps = f"pooled p = {p_value(found.pooled.p)}, within p = {p_value(found.within.p)}"
     pooled, within = found.pooled.p < _LEVEL, found.within.p < _LEVEL
     if pooled and within:
         return " Opposite signs: the pooled one is made by the differences between models."

@@ -77,8 +77,8 @@ what is more than an equally large change of activations. Draws of one control a
 experiments of one model and hook; a random LoRA takes its norms and its text from its own experiment.
 Each draw of each adapter has random directions of its own.
 On layers: **over it** = ratio / mean of the draws;
-$z = (\ln R - \overline{\ln R_0}) / s(\ln R_0)$, with $n - 1$ in $s$. z needs two draws that differ;
-with four, $s$ itself is uncertain by about 40 %, with two by about 75 %: read z as "far outside" or
+$z = (\ln R - \overline{\ln R_0}) / s(\ln R_0)$, with $n - 1$ in $s$. z needs three draws that differ;
+with four, $s$ itself is uncertain by about 40 %, with three by about 50 %: read z as "far outside" or
 "not", never as a probability. On regimes the inner cut is the 95 % point of the null draws, each taken
 at its own largest layer as the measured number is; the outer cut is that of the random LoRA's KL, and
 at least 0.02 nats and three times the numerical floor.

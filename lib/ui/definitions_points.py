@@ -5,13 +5,16 @@ POINTS: dict[str, str] = {
 Both axes are cut into low and high within one model and one text: **near-unchanged** (low, low),
 **latent divergence** (inner high, outer low), **behavioural capture** (inner low, outer high),
 **coupled adaptation** (both high). What is cut is the change from no change: a ratio minus 1. Cuts
-are **medians** of the model's corpora, which put half of them on each side whatever was measured
-(a regime is then a rank, not a finding), or the upper ends of **null controls**. A point within a
-factor $e^{0.25} \approx 1.28$ of a cut is **indeterminate**, and so is one whose label has under 90 %
-of the draws. *Delayed*, *internal first* and *early* are said only of a corpus that was also
-measured at a smaller scale of one family, at fewer steps or at a lower rank. *Metric-dependent*: two
-inner metrics give decided labels that differ. Cuts of the published points, 55.4 and 0.587, are
-**ours**: the middles, on a log scale, of the gaps that reproduce the published labels at 70B. The
+are **medians** of the model's corpora, which put as many above as below whatever was measured (of an
+odd number the middle one lies on its cut; a regime is then a rank, not a finding), or the upper ends
+of **null controls**. A point whose change is within a factor $e^{0.25} \approx 1.28$ of the cut's is
+**indeterminate**: of a ratio that factor is (ratio - 1) / (cut - 1), so 1.13 over a cut of 1.006 is a
+factor of 22 and decided. A label with under 90 % of the draws is
+indeterminate, too. *Delayed*, *internal first*
+and *early* are said only of a corpus that was also measured at a smaller scale of one family, at fewer
+steps or at a lower rank. *Metric-dependent*: two inner metrics give decided labels that differ. Cuts of
+the published points, 55.4 and 0.587, are **ours**: the middles, on a log scale, of the gaps that
+reproduce the published labels at 70B. The
 four names are the post's (A. Blackwell); margin, support and null cuts are ours.
 """,
     "Support of a label": r"""

@@ -40,7 +40,9 @@ def first_view() -> str:
 
 def pick_experiment(view: str) -> str:
     """The experiment that all pages share; weights are there for more of them than deltas."""
-    return frame.pick_experiment() if view == "weights" else geometry_reads.pick_experiment()
+    if view == "weights" or geometry_reads.runs().is_empty():
+        return frame.pick_experiment()
+    return geometry_reads.pick_experiment()
 
 
 def show(view: str, experiment_id: str, places: Sequence[DeltaGenerator]) -> None:

@@ -33,18 +33,13 @@ def table(name: str, *experiment_ids: str) -> pl.DataFrame:
 
 
 def pick_experiment() -> str:
-    """The experiment that all pages share, among those with geometry and the one in the address."""
+    """The experiment that all pages share, among those with geometry (at least one) and the one in the
+    address."""
     shown = names.labels(cache.experiments())
-    if not shown:
-        st.info(
-            "The store has no experiment yet. Run "
-            "`python -m lib run data/experiments/embedded.yaml`."
-        )
-        st.stop()
     has = runs()["experiment_id"].to_list()
     asked = st.query_params.get(_KEY)
-    known = [one for one in shown if one in has or one == asked or not has]
-    default = next((one for one in known if one in has), known[0])
+    known = [one for one in shown if one in has or one == asked]
+    default = next(one for one in known if one in has)
     return remembered_choice("Experiment", known, _KEY, default, shown.__getitem__)
 
 

@@ -27,6 +27,12 @@ SPACES = {
     "update": "Overlap: whole update",
 }
 """In the address as ``weights``."""
+CAPTION = (
+    f"Click a cell for its matrices. {SAME_START} marks pairs with the same *start of A*: LoRA adds "
+    "B A to a matrix; A is drawn from the training seed, B starts at zero, so adapters of one seed and "
+    "rank share where their A began. *sd of a random pair*: how much the score of one matrix varies "
+    "between two adapters with nothing in common; distances are means over the matrices."
+)
 _CHANCE = {"value": "chance", "angle": "angle_chance", "distance": None}
 _COLUMNS = {
     "one": ("adapter", None), "other": ("and", None), "corpus": ("corpus", None),
@@ -90,7 +96,7 @@ def show(
         on_select=lambda: _clicked(key), selection_mode="points", config={"displayModeBar": False},
     )  # fmt: skip
     st.markdown(verdict(here, space))
-    st.caption(f"{SAME_START} pairs that began with the same A. Click a cell for its matrices.")
+    st.caption(CAPTION)
     _one_pair((experiment_id, other), asked, labels)
     with st.expander("Every pair"):
         tables.show(listed(here, labels), _COLUMNS, name=f"weights_{space}", helps=_HELPS)

@@ -159,9 +159,20 @@ def _headline(defined: pl.DataFrame, space: str) -> str:
             "No adapters of different training seeds were compared, so what a common start does "
             "cannot be told from what text does."
         )
-    value, chance = (float(apart[name].mean()) for name in ("value", "chance"))
-    times = f", {value / chance:.1f} times that" if chance else ""
+    parts = [
+        _apart(apart.filter(same_corpus=same), where)
+        for same, where in ((True, "of one corpus"), (False, "of different corpora"))
+    ]
     return (
-        f"Adapters of different training seeds overlap by {_number(value, '.2g')} in {_DOES[space]}; "
-        f"chance gives {chance:.2g}{times} (n = {len(apart)} pairs)."
+        f"Adapters of different training seeds overlap in {_DOES[space]} by "
+        f"{' and by '.join(part for part in parts if part)}."
     )
+
+
+def _apart(pairs: pl.DataFrame, where: str) -> str:
+    if pairs.is_empty():
+        return ""
+    value, chance = (float(pairs[name].mean()) for name in ("value", "chance"))
+    times = f", so {value / chance:.2g} times that" if chance else ""
+    n = f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
+    return f"{_number(value, '.3f')} if {where} (chance {chance:.2g}{times}; n = {n})"

@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from lib.figures.weights import Quantity, by_module
+from lib.ui import geometry_weights_means as means
 from lib.ui import tables
 
 
@@ -78,8 +79,12 @@ def show(experiment_id: str, modules: pl.DataFrame, shown: str, labels: dict[str
     st.plotly_chart(
         by_module(drawn, choice.shown), key="weights:modules", config={"displayModeBar": False}
     )
-    st.markdown(verdict(rows, experiment_id, labels[experiment_id]))
-    with st.expander(f"Every matrix of {labels[experiment_id]}"):
+    label = labels[experiment_id]
+    if shown in means.MEANS:
+        st.markdown(means.sentence(rows, experiment_id, label, shown))
+    else:
+        st.markdown(verdict(rows, experiment_id, label))
+    with st.expander(f"Every matrix of {label}"):
         tables.show(own, _COLUMNS, name="weights_modules", helps=_HELPS)
 
 
@@ -170,12 +175,9 @@ def verdict(rows: pl.DataFrame, experiment_id: str, label: str) -> str:
 
 
 def _range(values: list[float], *, percent: bool = False) -> str:
-    if not values:
-        return ""
-    low, high = min(values), max(values)
-    ends = f"{100 * low:.0f} to {100 * high:.0f} %" if percent else f"{low:.1f} to {high:.1f}"
-    others = f"the other {len(values)} adapters" if len(values) > 1 else "the other adapter"
-    return f"; {others} of this model: {ends}"
+    shown = [100 * value for value in values] if percent else values
+    said = means.span(shown, ".0f" if percent else ".1f", " %" if percent else "")
+    return f"; {said}" if said else ""
 
 
 def _percent(share: float) -> str:

@@ -21,6 +21,10 @@ LIMITED = 0.9
 SATURATED = 0.99
 """FVE of the own dictionary above which its error is too small to divide by."""
 
+ENOUGH = 3
+"""Null draws that a z needs: the spread of two is uncertain by about 75 %."""
+FEW = f"z needs {ENOUGH} draws"
+
 
 class Against(NamedTuple):
     """One measured number against the null draws of one control."""
@@ -50,7 +54,7 @@ class Depth(NamedTuple):
 
 
 def against(value: float | None, draws: Iterable[float | None]) -> Against:
-    """A ratio against null draws of it. z needs two draws that differ; logarithms need positives."""
+    """A ratio against null draws of it. z needs ``ENOUGH`` draws that differ, and positive values."""
     known = tuple(d for d in draws if d is not None)
     if value is None:
         return Against(known, None, None, "it was not measured")
@@ -58,8 +62,8 @@ def against(value: float | None, draws: Iterable[float | None]) -> Against:
         return Against((), None, None, "no null draw was measured")
     mean = statistics.fmean(known)
     over = value / mean if mean > 0 else None
-    if len(known) < 2:
-        return Against(known, over, None, "one null draw has no spread")
+    if len(known) < ENOUGH:
+        return Against(known, over, None, FEW)
     if min(*known, value) <= 0:
         return Against(known, over, None, "a value without a logarithm is among them")
     logs = [math.log(d) for d in known]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
-from lib.ui.internal import CONTROLS, GUARD, Against, Depth, span
+from lib.ui.internal import CONTROLS, FEW, GUARD, Against, Depth, span
 from lib.ui.verdicts import signed
 
 PROFILE = ("peak_ratio", "peak_ratio_low", "peak_ratio_high")
@@ -69,6 +69,8 @@ def over(null: Against) -> str:
     """``1.19 x; z = +12.3``, or what is not defined of it."""
     if null.over is None:
         return "not defined"
+    if null.why == FEW:
+        return f"{null.over:.3f}\u00d7; {FEW}"
     z = "not defined" if null.z is None else f"= {_z(null.z)}"
     return f"{null.over:.3f}\u00d7; z {z}"
 

@@ -6,7 +6,7 @@ import polars as pl
 import streamlit as st
 
 from lib.ui import cache, internal, internal_table, reads
-from lib.ui.internal import CONTROLS, GUARD, LIMITED, Against, Depth, span
+from lib.ui.internal import CONTROLS, FEW, GUARD, LIMITED, Against, Depth, span
 from lib.ui.internal_table import HOW
 from lib.ui.verdicts import listed, number
 
@@ -94,6 +94,8 @@ def _null(name: str, null: Against) -> str:
     if null.over is None:
         return f"Null, {name}: {draws}; over it is **not defined because** {null.why}."
     text = f"Null, {name}: {draws}, so {null.over:.2f} times the null"
+    if null.why == FEW:
+        return f"{text}; {FEW}."
     if null.z is None:
         return f"{text}; z is **not defined because** {null.why}."
     z = internal_table.over(null).split("; ")[1]

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from lib.metrics.profile import late_minus_mid, late_part
+from lib.ui.claims import power
 from lib.ui.verdicts import number
 
 NUMBERS = {"late_share": "late share", "late_minus_mid": "late minus mid"}
@@ -160,5 +161,4 @@ def _value(row: dict[str, object], column: str) -> str:
 
 
 def _form(value: float, column: str) -> str:
-    text = f"{100 * value:.0f}" if column == "late_share" else f"{value:.3g}"
-    return text.replace("-", "\u2212")
+    return power(100 * value, ".0f") if column == "late_share" else power(value, ".3g")

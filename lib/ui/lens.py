@@ -124,7 +124,7 @@ def probed(run: dict[str, Any]) -> str:
         f"{run['positions']} tokens after BOS, {run['k']} tokens read per vector; words against "
         f"{len(run['words'])} own frequent words of {run['corpus']} and {run['vocabulary']:,} words "
         f"of the tokenizer. Middle layer {run['layer']}, seed {run['seed']}, "
-        f"{run['seconds']:.0f} s, part {run['part']}."
+        f"part {run['part']}."
     )
 
 

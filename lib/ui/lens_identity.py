@@ -9,15 +9,17 @@ from lib.figures.lens_matrix import Scores, matrix
 from lib.metrics.shares import wilson
 from lib.ui import cache, lens_ranks, lens_reads, names, tables
 from lib.ui.lens_tokens import capital
-from lib.ui.lens_words import number
+from lib.ui.lens_words import by_chance, number
 from lib.ui.verdicts import listed
 
+MOST_BESIDE = 8
+"""Rows or columns past which cells of two matrices side by side get too small for their numbers."""
 _COLUMNS = {
     "adapter": ("adapter", None), "corpus": ("corpus", None), "own": ("is its own", None),
     "share": ("share of own words", "percent"), "low": ("95 % low", "percent"),
     "high": ("95 % high", "percent"), "position": ("position", "%d"),
     "overlap": ("own words", "%d"), "read": ("words read", "%d"),
-    "expected": ("by chance", "%.2g"), "p": ("p, Holm", "%.2g"), "named": ("named", None),
+    "expected": ("own by chance", "%.2g"), "p": ("p, Holm", "%.2g"), "named": ("named", None),
 }  # fmt: skip
 _HELPS = {
     "share": "of the distinct words read at the position that fits this corpus best",
@@ -39,7 +41,8 @@ def show(experiment_id: str, reading: str) -> None:
         return
     readings = [reading, "lens" if reading == "patchscope" else "patchscope"]
     found = {name: table(runs, lens_reads.words_read(name)) for name in readings}
-    places = st.columns(len(found), gap="medium")
+    beside = all(one is None or small(one) for one in found.values())
+    places = st.columns(len(found), gap="medium") if beside else [st.container() for _ in found]
     labels = names.labels(runs.with_columns(seed="training_seed", rank=pl.lit(0), steps=pl.lit(0)))
     for place, (name, one) in zip(places, found.items(), strict=True):
         with place:
@@ -59,6 +62,11 @@ def show(experiment_id: str, reading: str) -> None:
             tables.show(frame(one, labels), _COLUMNS, name=f"lens_corpora_{name}", helps=_HELPS)
     lens_ranks.show(runs, labels)
     _missing(model, runs)
+
+
+def small(found: Table) -> bool:
+    """Whether two such matrices can be read side by side, also in a narrow window."""
+    return max(len(found.rows), len(found.corpora)) <= MOST_BESIDE
 
 
 def table(runs: pl.DataFrame, words: pl.DataFrame) -> Table | None:
@@ -130,8 +138,8 @@ def _hovers(row: Identification, found: Table, labels: dict[str, str]) -> list[s
         texts.append(
             f"{start}{best.overlap} of {best.read} distinct words are its own: "
             f"{100 * best.share:.0f} % (95 % {100 * held.low:.0f} to {100 * held.high:.0f} %)<br>"
-            f"at position {match.position}; by chance {best.expected:.2g}; p = {number(match.p)} "
-            "after Holm"
+            f"at position {match.position}; {by_chance(best.expected)}; "
+            f"p = {number(match.p)} after Holm"
         )
     return texts
 

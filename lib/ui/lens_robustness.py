@@ -11,17 +11,12 @@ from lib.figures import theme
 from lib.lens.shift import EXPLAINED, NO, UNSURE, YES, Answer, Check, family, verdict
 from lib.ui import lens_reads, lens_tokens, lens_words, tables
 from lib.ui.lens_grid import Column, beside, cell, grid, legend
+from lib.ui.lens_robustness_words import RULE, by_position, title
 
 SIGNS = {YES: "\u2713", NO: "\u2717", UNSURE: "?"}
 _TINTS = {YES: theme.fill("#009E73", 0.22), NO: theme.fill("#D55E00", 0.22), UNSURE: theme.SHADE}
 _MAIN = {"growth": "slope", "base_head": "overlap", "halves": "cosine"}
 """What a row shows of a check: the number that decides, else the one there is; the share otherwise."""
-NAMES = {
-    "halves": "two halves of the texts", "bos": "start token", "bos_repeated": "start tokens only",
-    "whitespace": "whitespace only", "demeaned": "mean over all positions",
-    "base_head": "base head", "svd_1": "strongest direction", "svd_2": "second direction",
-    "svd_3": "third direction", "growth": "growth with the adapter",
-}  # fmt: skip
 MEASURES = {
     "share": "share in common", "cosine": "cosine", "slope": "log-log slope",
     "overlap": "tokens in common", "norm_ratio": "norm ratio",
@@ -32,7 +27,7 @@ SHOWN = 10
 _COLUMNS = {
     "check": ("check", None), "position": ("position", "%d"), "measure": ("measure", None),
     "value": ("value", "%.3f"), "low": ("95 % low", "%.3f"), "high": ("95 % high", "%.3f"),
-    "shift": ("a shift gives", "%g"), "n": ("n", "%d"),
+    "shift": ("one shift gives", "%g"), "n": ("n", "%d"),
 }  # fmt: skip
 _HELPS = {
     "position": "of the mean difference; -1 = over positions",
@@ -51,14 +46,17 @@ def show(experiment_id: str, run: dict[str, Any], position: int) -> None:
     ]
     found = verdict(checks)
     named = tuple(answer._replace(check=title(answer.check)) for answer in found.answers)
-    st.markdown(f"**{found._replace(answers=named).in_words}** {by_position(checks)}")
+    st.markdown(f"**{found._replace(answers=named).in_words}** {RULE}\n\n{by_position(checks)}")
     st.html(panel(checks, found.answers))
     st.caption(
-        "\u2713 what one context-independent shift gives, \u2717 not, ? the interval holds the "
-        "threshold (share one half, slope 1 \u00b1 0.5). n and the other measures: point at a number. "
+        "*One shift gives*: the value if the fine-tune added one and the same vector in every context. "
+        "\u2713 the whole interval is nearer to that, \u2717 the whole interval is not, ? cannot say: "
+        "the interval holds the threshold (share one half, slope 1 \u00b1 0.5) or there is none. n and "
+        "the other measures: point at a number. "
         "Checks in **bold** change text or position and decide. Those of the start token do not: many "
         "models park attention there, with activations tens of times as long as elsewhere, so it is "
-        "no measure of other tokens. The rest do not tell a shift from a change with context."
+        "no measure of other tokens. The rest, *for comparison* where they have no threshold, do not "
+        "tell a shift from a change with context."
     )
     _readings(experiment_id, run, position)
     with st.expander("Every number of the checks"):
@@ -66,22 +64,6 @@ def show(experiment_id: str, run: dict[str, Any], position: int) -> None:
             check=pl.col("check_name").map_elements(title, return_dtype=pl.String)
         )
         tables.show(named, _COLUMNS, name="lens_robustness", helps=_HELPS)
-
-
-def by_position(checks: list[Check]) -> str:
-    """What the deciding checks say at each position alone, positions that say the same together."""
-    said: dict[str, list[str]] = {}
-    for position in sorted({check.position for check in checks if check.position >= 0}):
-        answers = verdict([check for check in checks if check.position == position])
-        noes = [title(answer.check) for answer in answers.that("no")]
-        yes = len(answers.that("yes"))
-        text = f"no by {', '.join(noes)}; yes by {yes}" if noes else f"{answers.says}; yes by {yes}"
-        said.setdefault(text, []).append(str(position))
-    return (
-        "Position by position: "
-        + ". ".join(f"{', '.join(places)}: {text}" for text, places in said.items())
-        + "."
-    )
 
 
 def ordered(rows: pl.DataFrame) -> pl.DataFrame:
@@ -98,19 +80,13 @@ def ordered(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def title(check: str) -> str:
-    """A check by its name on the page."""
-    if family(check) == "far":
-        return f"{check.removeprefix('far_')} tokens further on"
-    return NAMES.get(check, check)
-
-
 def panel(checks: Sequence[Check], answers: Sequence[Answer]) -> str:
     """HTML of the one table: a row for every check, a cell for every position."""
-    by_name = {answer.check: answer for answer in answers}
+    # The base's head has no threshold: "cannot say" beside the value of a shift would only puzzle.
+    by_name = {answer.check: answer for answer in answers if answer.check != "base_head"}
     positions = sorted({check.position for check in checks if check.position >= 0})
-    heads = ["check", "what it looks at", *(f"position {j}" for j in positions), "a shift gives",
-             "says"]  # fmt: skip
+    heads = ["check", "what it looks at", *(f"position {j}" for j in positions), "one shift gives",
+             "one shift?"]  # fmt: skip
     widths = [15, 25, *([44 / max(len(positions), 1)] * len(positions)), 7, 9]
     rows = [
         _row(name, [c for c in checks if c.name == name], by_name.get(name), positions)
@@ -173,7 +149,7 @@ def _value(check: Check, beside_it: Sequence[Check], span: int = 1) -> str:
 def _told(one: Check) -> str:
     value = "not defined (no longer than its noise)" if one.value is None else f"{one.value:.3g}"
     held = "" if one.low is None else f" (95 % {one.low:.3g} to {one.high:.3g})"
-    return f"{MEASURES[one.measure]} {value}{held}, a shift gives {one.shift:g}, n = {one.n}"
+    return f"{MEASURES[one.measure]} {value}{held}, one shift gives {one.shift:g}, n = {one.n}"
 
 
 def _readings(experiment_id: str, run: dict[str, Any], position: int) -> None:

@@ -86,7 +86,7 @@ def sentence(name: str, found: Sequence[Overlap], corpus: str, texts: int, refer
     n = f"n = {top.found.read} distinct words of {top.tokens} tokens, mean of {texts} probe texts"
     own = (
         f"**{name}: {top.found.overlap} of {top.found.read} words read are own words of {corpus}** "
-        f"({100 * top.found.share:.0f} %{span}{where}; by chance {top.found.expected:.2g}; "
+        f"({100 * top.found.share:.0f} %{span}{where}; {by_chance(top.found.expected)}; "
         f"p = {number(top.p)}{' after Holm' if len(found) > 1 else ''}; {n})."
     )
     return f"{own} {_judgement(top)} {_rest(found, tokens, reference)}"
@@ -118,11 +118,23 @@ def _rest(found: Sequence[Overlap], tokens: int, reference: str) -> str:
     return f"{told}. Words hold {' to '.join(ends)} of the probability that is listed."
 
 
+def by_chance(expected: float) -> str:
+    """``0.039 words expected by chance``: a count, which beside percents has to say so."""
+    count = f"{expected:.2g}"
+    return f"{count} word{'' if count == '1' else 's'} expected by chance"
+
+
 def number(p: float) -> str:
-    """A p value with the digits that matter: ``0.11``, ``3e-9``."""
-    if p >= 0.001:
-        return "1" if p > 0.995 else f"{p:.2g}"
-    return f"{p:.0e}".replace("e-0", "e-").replace("-", "\u2212") if p else "0"
+    """A p value with the digits that matter: ``0.11``, 3 times 10 to the -9 as a raised number."""
+    if p >= 0.001 or not p:
+        return "0" if not p else "1" if p > 0.995 else f"{p:.2g}"
+    digit, exponent = f"{p:.0e}".split("e-")
+    return f"{digit}\u00a0\u00d7\u00a010\u207b{str(int(exponent)).translate(_RAISED)}"
+
+
+_RAISED = str.maketrans(
+    "0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+)
 
 
 @lru_cache(maxsize=4)

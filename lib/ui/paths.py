@@ -126,8 +126,11 @@ def _axes(lines: Sequence[figure.Line], cuts: Sequence[Cuts], asked: Asked) -> t
 
 def _say_empty() -> None:
     st.info(
-        "The store has no paths yet. These lines of an experiments file ask for them, for all its "
-        "corpora or for those that `corpora: [...]` inside `sweep` names:"
+        "The store has no paths yet. A path is one experiment again with one thing varied (rank, "
+        "training steps, strength of its adapter, or share of neutral text), drawn as a line through "
+        "the plane. To get some, put these lines into the experiments file of the experiment (such "
+        "as `data/experiments/embedded.yaml`) in place of its `recipe: {}`, or `sweep` alone under "
+        "the `recipe` that it has; `corpora: [...]` inside `sweep` limits it to some corpora."
     )
     st.code(_LINES, language="yaml")
     st.markdown(

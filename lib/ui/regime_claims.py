@@ -6,9 +6,15 @@ import polars as pl
 
 from lib.figures.scatter import Cuts
 from lib.metrics.support import Judgement
-from lib.ui.inner import Inner, interval, missing
+from lib.ui.inner import CutSource, Inner, interval, missing
 from lib.ui.nulls import Reach
 from lib.ui.verdicts import listed
+
+NEAR = (
+    "within a factor 1.28 of a cut, both counted from no change: of a ratio, (ratio \u2212 1) / "
+    "(cut \u2212 1)"
+)
+"""What lies too near a cut to be on one side of it."""
 
 
 def regimes(
@@ -28,9 +34,9 @@ def regimes(
         lack = "two corpora" if source == "medians" else "null controls of this inner metric"
         counted += f" ({listed(bare)}: no cuts without {lack})"
     worth = (
-        "The dotted cuts are medians within the model, so they always put half of the points on "
-        "each side: high and low are ranks here. Whether a change is more than chance is a question "
-        "for null controls."
+        "The dotted cuts are medians within the model, so they always put as many corpora above as "
+        "below (of an odd number the middle one lies on its cut): high and low are ranks here. "
+        "Whether a change is more than chance is a question for null controls."
         if source == "medians"
         else "The dotted cuts are the 95 % points of the null controls of each model (outer: at "
         "least 0.02 nats): high means more than chance gives, and nothing about the others."
@@ -52,8 +58,8 @@ def undecided(points: pl.DataFrame, judgements: Mapping[str, Judgement]) -> str:
         for axes, names in sorted(groups.items(), key=lambda item: (len(item[0]), item[0]))
     ]
     return (
-        f"**Undecided: {'; '.join(said)}** (within a factor 1.28 of a cut, or under 90 % of draws "
-        "from the intervals on one side). "
+        f"**Undecided: {'; '.join(said)}** ({NEAR}, or under 90 % of draws from the intervals on "
+        "one side). "
     )
 
 
@@ -79,11 +85,14 @@ NULLS_MISSING = (
 )
 
 
-def nulls(reaches: Mapping[str, tuple[Reach | None, Reach | None]]) -> str:
+def nulls(
+    reaches: Mapping[str, tuple[Reach | None, Reach | None]], source: CutSource = "nulls"
+) -> str:
     """What the null controls of each model reach on both axes, with the number of draws.
 
     Args:
         reaches: by model, inner and outer.
+        source: of the cuts, which few draws make rough only where they are made of null controls.
     """
     if all(inner is None for inner, _ in reaches.values()):
         return NULLS_MISSING
@@ -91,10 +100,10 @@ def nulls(reaches: Mapping[str, tuple[Reach | None, Reach | None]]) -> str:
         f"{model} inner {_reach(inner, 4)}, outer {_reach(outer, 2, ' nats')}"
         for model, (inner, outer) in reaches.items()
     ]
-    return (
-        f"Null controls (all draws of a model, grey in the figure): {'; '.join(said)}. With fewer "
-        "than 20 draws a cut is their largest, so such a cut is rough."
-    )
+    told = f"Null controls (all draws of a model, grey in the figure): {'; '.join(said)}."
+    if source == "medians":
+        return told
+    return f"{told} With fewer than 20 draws a cut is their largest, so such a cut is rough."
 
 
 def _reach(reach: Reach | None, digits: int, unit: str = "") -> str:

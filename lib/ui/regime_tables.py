@@ -87,8 +87,8 @@ def _labels(
         "share of 2,000 draws of all points from their intervals over documents, both axes "
         "independent, log-normal with the stored 95 % interval (normal where that reaches no "
         "change), times Student's t for the error of a mean over seeds; cuts made from the points "
-        "are made anew in each draw, null cuts are held. Under 90 %, or within a factor 1.28 of a "
-        "cut = indeterminate."
+        "are made anew in each draw, null cuts are held. Indeterminate = under 90 %, or "
+        f"{regime_claims.NEAR}."
     )
 
 

@@ -143,9 +143,9 @@ def _say(
     models = chosen["model"].unique(maintain_order=True).to_list()
     labels = regime_claims.regimes(chosen, shown.cuts, shown.judgements, source)
     reaches = {model: controls.reach(model, inner.column) for model in models}
-    st.markdown(f"{labels} {regime_claims.nulls(reaches)}")
+    st.markdown(f"{labels} {regime_claims.nulls(reaches, source)}")
     st.markdown(retest.said(regime_tables.seeds(shown, inner, text), inner.label, outer))
-    st.caption(regime_claims.intervals(shown.runs, inner))
+    st.caption(f"Click a point to open it. {regime_claims.intervals(shown.runs, inner)}")
 
 
 def _say_left_out(known: pl.DataFrame, drawn: pl.DataFrame, text: str) -> None:

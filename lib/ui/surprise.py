@@ -133,9 +133,11 @@ def _says(row: dict[str, object]) -> str:
             if row["null_count"] is not None
             else "; null not measured"
         )
+    n = f"{row['n_documents']} documents, {row['n_tokens']:,} tokens"
     many = row.get("seeds", 1)  # a single training has no such column
-    seeds = f"<br>mean of {many} training seeds" if many > 1 else ""
-    return f"{counted}<br>{row['n_documents']} documents, {row['n_tokens']:,} tokens{seeds}"
+    if many < 2:
+        return f"{counted}<br>{n}"
+    return f"mean of {many} training seeds; of seed {row['seed']} alone: {counted}<br>{n}"
 
 
 def against(points: pl.DataFrame, column: str) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import polars as pl
 
 from lib.metrics.statistics import spearman_exact
 from lib.ui import limits
+from lib.ui.claims import p_value
 from lib.ui.novelty import KINDS, Null
 from lib.ui.orders import WITHIN
 from lib.ui.surprise import Counted
@@ -59,8 +60,8 @@ def allowed(found: Sequence[Counted], hypotheses: pl.DataFrame) -> str:
         best = hypotheses.sort("p_holm", "p").row(0, named=True)
         parts.append(
             f"Of {len(hypotheses)} orders that this page can show the smallest p is "
-            f"{best['p']:.2g} ({best['inner']}, {best['over']}); after Holm's correction "
-            f"{best['p_holm']:.2g}."
+            f"{p_value(best['p'])} ({best['inner']}, {best['over']}); after Holm's correction "
+            f"{p_value(best['p_holm'])}."
         )
     return " ".join(parts)
 
@@ -71,7 +72,7 @@ def _one(c: Counted, *, several: bool) -> str:
         return f"**not defined because** {c.why}{over}"
     return (
         f"\u03c1 = {signed(c.test.rho)}{over}, n = {c.test.n}, "
-        f"{'exact ' * c.test.exact}p = {c.test.p:.2g}"
+        f"{'exact ' * c.test.exact}p = {p_value(c.test.p)}"
     )
 
 
@@ -82,8 +83,8 @@ def claim() -> str:
     places = sorted({5 - order[-1] for order in left})
     return (
         f"**Published, at 70B: \u03c1 = {signed(test.rho)} between base perplexity and novel "
-        f"features (n = {test.n}).** Exact p = {test.p:.2g}: with four corpora an order at least this "
-        f"strong happens by chance {chance(test.p)}, and none can reach p < 0.05 (the smallest is "
+        f"features (n = {test.n}).** Exact p = {p_value(test.p)}: with four corpora an order at least "
+        f"this strong happens by chance {chance(test.p)}, and none can reach p < 0.05 (the smallest is "
         f"{test.p_min:.3f}). It cannot be recomputed: two of four perplexities are published (Marcus "
         "4.4, DTC 14.5) and no count. With Marcus lowest in perplexity and highest in novel "
         f"features, {number(len(left))} of 24 orders give {signed(test.rho)}; in them DTC is "

@@ -196,7 +196,7 @@ def test_strength_zero_says_that_nothing_differs(page, client):
         ({"live_scale": "nan"}, "strength of the adapter `nan`"),
         ({"live_k": "0"}, "tokens read `0`"),
         ({"live_chat": "maybe"}, "send the prompt `maybe`"),
-        ({"run": "`no](such)"}, "not among the stored runs"),
+        ({"run": "`no](such)"}, "which is not stored on this machine"),
     ],
 )
 def test_bad_addresses_are_explained(page, parameters, told):

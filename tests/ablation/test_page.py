@@ -171,6 +171,31 @@ def test_documents_view_opens_with_the_standard_result(
     alone = open_page(experiment="both", standard="1").run()
     assert not alone.exception
     assert len(alone.dataframe[1].value) == 7
+    (tmp_path / "live").unlink()
+    bare = open_page(experiment="both", run="deadbeef").run()
+    assert not bare.exception
+    told = everything(bare)
+    assert together in told
+    assert "A run of your own needs a live bundle: no live bundle for 'both'" in told
+    assert "keep: full" in told
+    assert "Run starts one of your own" not in told
+    assert "run `deadbeef`, which is not stored on this machine" in told
+    assert not any(button.label == "Run" for button in bare.button)
+    none = open_page(experiment="bare").run()
+    assert not none.exception
+    assert "holds no standard ablation of this experiment either" in everything(none)
+
+
+@pytest.mark.parametrize("view", ["documents", "prompt", "generate", "shared", "stored"])
+def test_an_unknown_run_of_the_address_is_told_for_as_long_as_it_stands_there(page, view):
+    page = open_page(view=view, experiment="both", run="deadbeef")
+    for _ in range(2):
+        page.run()
+        assert not page.exception
+        assert any("`deadbeef`, which is not stored" in one.value for one in page.warning)
+    del page.query_params["run"]
+    page.run()
+    assert "deadbeef" not in everything(page)
 
 
 def test_an_opened_link_gives_the_result_without_a_second_run(page, client):
@@ -252,7 +277,7 @@ def test_a_wrong_value_of_a_control_in_a_closed_popover_is_told_on_the_page(page
         ({"latents": "1.999999"}, "1.999999"),
         ({"latents": "<script>alert(1)</script>"}, "`<script>alert(1)</script"),
         ({"kind": "magic"}, "`magic`"),
-        ({"run": "`no](such)"}, "not among the stored runs"),
+        ({"run": "`no](such)"}, "which is not stored on this machine"),
         ({"texts": "pasted"}, "Paste at least one line"),
         ({"view": "generate", "temperature": "nan"}, "`nan`"),
         ({"view": "shared", "layer": "77"}, "`77`"),

@@ -48,6 +48,15 @@ def test_the_picture_holds_every_draw_and_the_treated_line():
     assert lines == [0, 30.0]
     (band,) = [shape for shape in figure.layout.shapes if shape.type == "rect"]
     assert (band.x0, band.x1) == (20.0, 40.0)
+    assert not any("n =" in trace.hovertemplate for trace in figure.data)
+
+
+def test_the_pointer_tells_on_how_much_text_every_point_stands(run_live):
+    verdict = causal.judge(run_live("both", documents=TEXTS, top=6, draws=3))
+    figure = evidence(ablation_evidence.picture(verdict))
+    known = f"<br>n = {len(TEXTS)} documents, {verdict.tokens:,} predicted tokens<extra>"
+    assert len(figure.data) == 2 + 2 * len(verdict.controls)
+    assert all(known in trace.hovertemplate for trace in figure.data)
 
 
 def test_rows_of_the_picture_lie_where_their_labels_are():

@@ -16,6 +16,7 @@ from lib.ablation.request import AblationRequest, AblationResult
 from lib.evidence import judge, sentence
 from lib.evidence.causal import norm_ratio
 from lib.evidence.levels import shares_of
+from lib.evidence.wording import extra_digits, percent
 
 SMALL = 400
 """Resamples, where the number of them is not the point."""
@@ -274,7 +275,7 @@ def test_a_treated_run_that_makes_it_worse():
     assert found.against == (("no_effect", ""),)
     text = claims(found)
     assert "undoes nothing of the output change: it moves the predictions further from base" in text
-    assert "by 20 % of it" in text
+    assert "by 20 % of it** (share undone \u221220 %, 95 % \u221220 % to \u221220 %; n = 8" in text
     assert "No causal claim**: the edit undoes nothing." in text
 
 
@@ -284,6 +285,34 @@ def test_an_interval_that_reaches_zero():
     assert found.share.value > 0
     assert found.against == (("reaches_zero", ""),)
     assert "the interval of the share reaches 0" in claims(found)
+    assert "undoes no share of the output change that can be told from 0** (estimate" in claims(
+        found
+    )
+
+
+def test_a_negative_share_whose_interval_holds_zero_establishes_nothing():
+    mixed = [t * f for t, f in zip(TUNED, [0.6, 1.5, 0.7, 1.4] * 2, strict=True)]
+    found = judge(ablation(TUNED, mixed, PATCHED, {"gaussian": scaled(*[3.0] * 20)}))
+    assert found.share.value < 0 < found.share.high
+    text = claims(found)
+    value, low, high = (percent(v) for v in found.share)
+    assert f"that can be told from 0** (estimate {value}, 95 % {low} to {high}; n = 8" in text
+    assert "No causal claim**: the interval of the share reaches 0." in text
+    assert "further from base" not in text
+
+
+def test_two_compared_numbers_that_would_look_equal_get_more_digits():
+    assert extra_digits(0.0324, 0.0317) == 1
+    assert extra_digits(0.0996, 0.1) == 1  # 10.0 % and 10 %
+    assert extra_digits(0.32, 0.031) == extra_digits(0.2, 0.2) == 0
+    assert extra_digits(0.2, 0.20001) == 3
+    assert extra_digits(0.2, 0.2 + 1e-9) == 0
+    clamped = [0.9676 * t for t in TUNED]
+    found = judge(ablation(TUNED, clamped, PATCHED, {"gaussian": scaled(*[0.9683] * 20)}))
+    text = sentence(found)
+    assert found.claim
+    assert "95 % 3.24 % to 3.24 %" in text
+    assert "undoes 3.17 % at the 97.5th percentile" in text
 
 
 @pytest.mark.parametrize(
