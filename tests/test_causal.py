@@ -271,7 +271,7 @@ def test_regimes_say_which_points_have_a_causal_link(tiny_store: Path, monkeypat
     at = page(tiny_store, monkeypatch)
     rows = words.together(causal.runs(handle.open_store(paths.store_file(tiny_store))))
     supported = rows.filter("claim").height
-    assert f"supported in {supported} of 2 points" in told(at)
+    assert f"supported in {supported} of 2 measured points" in told(at)
     table = at.dataframe[0].value.set_index("experiment_id")
     for row in rows.iter_rows(named=True):
         state = "supported" if row["claim"] else "not supported"
