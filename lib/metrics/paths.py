@@ -83,7 +83,7 @@ def slope(
     is meant to be too wide rather than too narrow. It holds no lack of fit: see ``departure``.
 
     Raises:
-        ValueError: not one entry each.
+        ValueError: not one entry each, or one that is not finite.
     """
     logs = _logs(s, y, low, high)
     n = len(logs.s)
@@ -138,9 +138,10 @@ def course(values: Sequence[Number], sides: Sequence[tuple[Side, Side]]) -> Cour
         sides: (inner high, outer high) at each value; None = undecided.
 
     Raises:
-        ValueError: not one pair for each value.
+        ValueError: not one pair for each value, or a value that is not finite.
     """
     refuse_other_length("the course of a path", len(values), values=values)
+    _refuse_not_finite("the course of a path", values=values)
     if len(sides) != len(values):
         raise ValueError(f"{len(values)} values have {len(sides)} pairs of sides; give one each")
     inner, outer = (
@@ -157,9 +158,10 @@ def crossing(s: Sequence[Number], y: Sequence[Number], target: Number) -> Number
     """First s at which y takes a value, linear between points; None where it never does.
 
     Raises:
-        ValueError: not one entry each.
+        ValueError: not one entry each, or one that is not finite.
     """
     refuse_other_length("a crossing", len(s), s=s, y=y)
+    _refuse_not_finite("a crossing", s=s, y=y, target=[target])
     pairs = sorted(zip(s, y, strict=True))
     for (s0, y0), (s1, y1) in pairwise(pairs):
         if min(y0, y1) <= target <= max(y0, y1):
@@ -188,6 +190,7 @@ def _logs(
 ) -> _Logs:
     """Positive points in the order of s."""
     refuse_other_length("a slope", len(s), s=s, y=y, low=low, high=high)
+    _refuse_not_finite("a slope", s=s, y=y, low=low, high=high)
     columns = [
         np.array([np.nan if v is None else v for v in c], dtype=float) for c in (s, y, low, high)
     ]
@@ -198,3 +201,11 @@ def _logs(
         wide = np.log(rows[:, 3] / rows[:, 2]) / (2 * _Z)
     sd = np.where((rows[:, 2] > 0) & np.isfinite(wide), wide, np.nan)
     return _Logs(rows[:, 0], np.log(rows[:, 1]), sd)
+
+
+def _refuse_not_finite(what: str, **values: Sequence[Number | None]) -> None:
+    """None = not measured, which is no value at all."""
+    for name, given in values.items():
+        for value in given:
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{what}: {name} holds {value}; leave out what was not measured")

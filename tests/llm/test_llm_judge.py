@@ -271,7 +271,7 @@ def test_without_an_endpoint(capsys, named):
         (
             RELEVANCE,
             ["to the model m the 20 tokens", "40 of its frequent words"],
-            ["embedding", "30"],
+            ["embedding", "30 scales"],
         ),
         (
             SIMILARITY,

@@ -43,6 +43,7 @@ from lib.metrics.intervals import (
 from lib.metrics.latents import LatentScaling, classify_latents, delta_norm, shares
 from lib.metrics.massive import massive_tokens
 from lib.metrics.matching import match
+from lib.metrics.paths import course, crossing, departure, slope
 from lib.metrics.peak import peak_of_sums, peak_ratio
 from lib.metrics.profile import late_minus_mid, late_part, late_start
 from lib.metrics.ranks import pair, rank_correlation, ranks, unit_ranks
@@ -488,10 +489,34 @@ def of_labels() -> Iterator[Case]:
     yield Case(sample_axis, "lengths", lambda: sample_axis(one, one, np.ones(2)), "2 entries for 1")
 
 
+def of_paths() -> Iterator[Case]:
+    good, one, none = [0.1, 0.2, 0.4], [0.2], [None] * 3
+    for wrong in (NAN, math.inf):
+        bad = [0.1, wrong, 0.4]
+        yield Case(slope, f"{wrong}", lambda b=bad: slope(good, b, none, none), "y holds")
+        yield Case(slope, f"{wrong} s", lambda b=bad: slope(b, good, none, none), "s holds")
+        yield Case(
+            departure, f"{wrong}", lambda b=bad: departure(good, b, none, none, 2), "y holds"
+        )
+        yield Case(crossing, f"{wrong}", lambda b=bad: crossing(good, b, 0.2), "y holds")
+        yield Case(
+            crossing, f"{wrong} target", lambda w=wrong: crossing(good, good, w), "target holds"
+        )
+        yield Case(course, f"{wrong}", lambda b=bad: course(b, [(True, True)] * 3), "values holds")
+    yield Case(slope, "lengths", lambda: slope(good, one, none, none), "1 entries for 3")
+    yield Case(departure, "lengths", lambda: departure(good, one, none, none, 2), "1 entries for 3")
+    yield Case(crossing, "lengths", lambda: crossing(good, one, 1), "1 entries for 3")
+    yield Case(crossing, "never", lambda: crossing(good, good, 9), None)
+    yield Case(course, "lengths", lambda: course(good, [(True, True)]), "3 values have 1 pairs")
+    yield Case(slope, "one point", lambda: slope(one, one, [None], [None])[:3], None)
+    yield Case(slope, "one s", lambda: slope([0.2] * 3, good, none, none)[:3], None)
+    yield Case(departure, "none above 0", lambda: departure([0], [0], [0], [0], 2)[:2], None)
+
+
 GROUPS_OF_CASES = (
     *(of_levels, of_shapes, of_extremes, of_directions, of_labels),
     *(of_two_views, of_blocks, of_reconstructions, of_distributions),
-    *(of_documents, of_latents, of_points),
+    *(of_documents, of_latents, of_points, of_paths),
 )
 CASES = [case for group in GROUPS_OF_CASES for case in group()]
 ELSEWHERE = {
