@@ -21,6 +21,7 @@ from lib.ui import (
     geometry_ranks,
     geometry_words,
 )
+from tests.test_points_pages import opened
 from tests.test_read import make
 
 A, B, C = "m.alpha.s0", "m.beta.s0", "m.gamma.s0"
@@ -122,13 +123,7 @@ def store(tmp_path_factory) -> Path:
 
 
 def page(folder: Path, monkeypatch, **query: str) -> AppTest:
-    monkeypatch.setenv("INSIDEOUT_PRECOMPUTED", str(folder))
-    at = AppTest.from_file("../pages/geometry.py", default_timeout=60)
-    for key, value in query.items():
-        at.query_params[key] = value
-    at.run()
-    assert not at.exception
-    return at
+    return opened("geometry", folder, monkeypatch, **query)
 
 
 def text(at: AppTest) -> str:

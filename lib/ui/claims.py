@@ -7,6 +7,7 @@ import polars as pl
 
 from lib.metrics.statistics import RankTest
 from lib.ui.orders import Confound, Steadiness
+from lib.ui.powers import raised
 from lib.ui.verdicts import chance, listed, number, order, signed
 
 
@@ -43,16 +44,8 @@ def correlation(
 
 
 def power(value: float, form: str = ".2g") -> str:
-    """A number in a format, with a true minus, its exponent as limits.py writes one."""
-    digits, _, exponent = f"{value:{form}}".partition("e-")
-    if exponent:
-        digits += f"\u00a0\u00d7\u00a010\u207b{str(int(exponent)).translate(_RAISED)}"
-    return digits.replace("-", "\u2212")
-
-
-_RAISED = str.maketrans(
-    "0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
-)
+    """A number in a format, with a true minus and a raised exponent."""
+    return raised(f"{value:{form}}").replace("-", "\u2212")
 
 
 def p_value(p: float) -> str:

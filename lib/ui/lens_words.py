@@ -12,6 +12,7 @@ from lib.lens.words import MIN_LETTERS
 from lib.metrics.shares import Share, wilson
 from lib.metrics.statistics import holm
 from lib.ui.lens_grid import percent
+from lib.ui.powers import raised
 
 COMMON = 100
 """Most frequent words of the reference text that count as everybody's."""
@@ -128,13 +129,7 @@ def number(p: float) -> str:
     """A p value with the digits that matter: ``0.11``, 3 times 10 to the -9 as a raised number."""
     if p >= 0.001 or not p:
         return "0" if not p else "1" if p > 0.995 else f"{p:.2g}"
-    digit, exponent = f"{p:.0e}".split("e-")
-    return f"{digit}\u00a0\u00d7\u00a010\u207b{str(int(exponent)).translate(_RAISED)}"
-
-
-_RAISED = str.maketrans(
-    "0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
-)
+    return raised(f"{p:.0e}")
 
 
 @lru_cache(maxsize=4)

@@ -7,6 +7,7 @@ import polars as pl
 from lib.metrics.attainable import Attainable, attainable
 from lib.ui.labelling import family
 from lib.ui.orders import per_corpus
+from lib.ui.powers import raised
 from lib.ui.verdicts import listed, number, signed
 
 
@@ -81,12 +82,4 @@ def _at_least(found: Attainable) -> str:
 
 
 def _p(p: float) -> str:
-    if p >= 0.001:
-        return f"{p:.3f}"
-    digits, exponent = f"{p:.1e}".split("e-")
-    return f"{digits}\u00a0\u00d7\u00a010\u207b{str(int(exponent)).translate(_RAISED)}"
-
-
-_RAISED = str.maketrans(
-    "0123456789", "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
-)
+    return f"{p:.3f}" if p >= 0.001 else raised(f"{p:.1e}")
