@@ -49,9 +49,8 @@ class _OneOfEach(yaml.SafeLoader):
     """Refuses a key given twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        own = [
-            key for key, _ in node.value if key.tag != _MERGE
-        ]  # `<<` may repeat and be overruled
+        # `<<` may stand twice, and keys that it brings may be overruled.
+        own = [key for key, _ in node.value if key.tag != _MERGE]
         keys = [self.construct_object(key, deep=True) for key in own]
         for key, where in zip(keys, own, strict=True):
             if keys.count(key) > 1:

@@ -8,11 +8,10 @@ from lib.config.values import check, finite, named, positive
 
 MOST_DRAWS = 1000
 """Of one control, as for live runs (``lib.ablation.limits.DRAWS_LIMIT``)."""
-
-
 MOST_SCALE = 16.0
 """Of an adapter on a path; a model that is pushed that far says nothing of its training."""
 MOST_MIXING = 64.0
+"""Parts of neutral text for each of the corpus: they multiply the cost of every step."""
 
 
 @dataclass(frozen=True, kw_only=True)
