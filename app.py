@@ -28,11 +28,11 @@ page = st.navigation(
             st.Page("pages/features.py", title="Features", icon=":material/grain:"),
             st.Page("pages/tokens.py", title="Tokens", icon=":material/short_text:"),
             st.Page("pages/perplexity.py", title="Perplexity", icon=":material/question_mark:"),
+            st.Page("pages/geometry.py", title="Geometry", icon=":material/square_foot:"),
         ],
         "Intervene": [
             st.Page("pages/ablation.py", title="Ablation", icon=":material/content_cut:"),
             st.Page("pages/lens.py", title="Lens", icon=":material/center_focus_strong:"),
-            st.Page("pages/geometry.py", title="Geometry", icon=":material/square_foot:"),
         ],
         "Report": [
             st.Page("pages/runs.py", title="Runs", icon=":material/receipt_long:"),

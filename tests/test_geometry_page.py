@@ -219,6 +219,15 @@ def test_bad_addresses_are_named(store: Path, monkeypatch):
     assert "At layer 22, residual stream" in text(at)
 
 
+def test_a_dictionary_from_a_path_is_named(tmp_path, monkeypatch):
+    fill(tmp_path, A)
+    with duckdb.connect(str(tmp_path / "store.duckdb")) as changed:
+        changed.execute("DELETE FROM geometry_score WHERE against = 'pretrained_seeds'")
+        changed.execute("UPDATE geometry_place SET pretrained = 'release/layer_7 `ab12'")
+    said = text(page(tmp_path, monkeypatch, experiment=A, view="directions"))
+    assert "pretrained dictionary `release/layer_7 \ufffdab12`, read from a path" in said
+
+
 def test_a_chance_that_is_related_to_the_rows_is_not_read(tmp_path, monkeypatch):
     fill(tmp_path, A, spoiled=A)
     at = page(tmp_path, monkeypatch, experiment=A, view="directions")

@@ -92,7 +92,9 @@ def test_gemma_scope_says_its_place_by_its_folders(tmp_path):
         found = outside(asked(source), model())
         assert found is not None and found.place == Place("residual", 1)
     mlp = scope(tmp_path, "gemma-scope-2b-pt-mlp/layer_0/width_48/average_l0_5")
-    assert outside(asked(mlp), model()).place == Place("mlp", 0)
+    found = outside(asked(mlp), model())
+    assert found.place == Place("mlp", 0)
+    assert found.name == "layer_0/width_48/average_l0_5"
 
 
 def test_one_function_has_one_key_whatever_its_format(tmp_path):
@@ -211,6 +213,9 @@ def test_the_stage_compares_the_given_dictionary_at_its_place_alone(
     assert stage is not None and not (stage.directory / "base").exists()
     tables = {f.stem: pl.read_parquet(f) for f in stage.directory.glob("*.parquet")}
     assert tables["geometry_place"].select("hook", "layer").rows() == [("residual", 1)]
+    (called,) = tables["geometry_place"]["pretrained"]
+    given = outside(recipe, model())
+    assert given is not None and called == f"{given.name} {given.digest}"
     against = tables["geometry_score"].group_by("against").len().sort("against").rows()
     assert against == [("adapter_seeds", 4), ("base_activations", 1), ("pretrained", 4)]
     cosine = tables["geometry_score"].filter(score="signed_max_cosine", against="pretrained")

@@ -38,6 +38,7 @@ def tables(tiny_config: Path, tiny_work: Path, tmp_path_factory) -> dict[str, pl
 def test_every_rank_and_place_is_there(tables):
     places = tables["geometry_place"].select("rank", "hook", "layer").rows()
     assert places == [(r, "residual", layer) for r in (2, 4) for layer in (0, 1)]
+    assert tables["geometry_place"]["pretrained"].null_count() == 4  # trained here
     assert (tables["geometry_place"]["delta_norm"] > 0).all()
     assert tables["geometry_place"]["base_norm"].n_unique() == 2  # the base does not know the rank
 

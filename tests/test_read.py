@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from lib import paths
-from lib.store import SCHEMA_VERSION, read, sweep
+from lib.store import SCHEMA_VERSION, geometry, read, sweep
 
 SCHEMA = paths.ROOT / "lib" / "store" / "schema.sql"
 ONE = "m.dtc_ads.r16.t50.s0"
@@ -150,11 +150,13 @@ def test_another_schema_version_names_both(tmp_path):
 def test_tables_of_an_older_shape_are_empty_ones_of_ours(tmp_path):
     path = make(
         tmp_path / "store.duckdb", experiment(ONE, "dtc_ads"),
-        "ALTER TABLE sweep_layer DROP COLUMN text", version=SCHEMA_VERSION - 1,
+        "ALTER TABLE sweep_layer DROP COLUMN text",
+        "ALTER TABLE geometry_place DROP COLUMN pretrained", version=5,
     )  # fmt: skip
     store = read.open_store(path)
     assert read.experiments(store)["experiment_id"].to_list() == [ONE]
     assert sweep.layers(store).schema == sweep.LAYERS
+    assert "pretrained" in geometry.places(store, [ONE]).columns
 
 
 def test_a_database_that_is_not_ours_and_a_file_that_is_none_are_refused(tmp_path):

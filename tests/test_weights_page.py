@@ -23,9 +23,9 @@ CORPUS = {A: "alpha", A1: "alpha", B: "beta", OTHER: "alpha"}
 KINDS = ("q", "o")
 SCRIPT = """
 import streamlit as st
-from lib.ui import geometry_weights
+from lib.ui import geometry, geometry_weights
 geometry_weights.show({name!r}, st.columns({columns}))
-st.markdown(geometry_weights.ABOUT)
+st.markdown(geometry.about("weights"))
 """
 
 

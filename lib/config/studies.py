@@ -144,8 +144,9 @@ class Geometry:
     corpora: tuple[str, ...] = ()
     """Corpora of the experiments file that get it; empty = all."""
     hooks: tuple[Literal["mlp", "residual"], ...] = ("residual", "mlp")
-    max_steps: int = 400
-    """Of each dictionary: deltas have low rank and are learned sooner than activations."""
+    max_steps: int = 200
+    """Of each dictionary: deltas have low rank and are learned sooner than activations
+    (docs/decisions.md)."""
     subspace: int = 16
     """k of the principal angles: so many strongest directions on each side."""
     seed: int = 0

@@ -6,7 +6,7 @@ arXiv:2605.28896 writes for it and which holds for the output of one adapted mat
 ``lib.geometry.contribution``.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -84,11 +84,16 @@ def stream(
     *,
     window: int,
     drop_first: int,
+    base: Mapping[Place, Float[Tensor, "tokens d"]] | None = None,
 ) -> Iterator[DeltaBatch]:
-    """Deltas batch by batch: two passes a batch, whatever the number of hooks and layers.
+    """Deltas batch by batch: two passes a batch, whatever the number of hooks and layers; one where the
+    base's activations of this text are known.
 
     The difference is formed before anything is rounded further. Run the model in float32: in bfloat16
     a delta of 1 % of the activation keeps one digit. Exactly 0 where every B is 0.
+
+    Args:
+        base: the base's activations of this text at these places, in this order, from a pass before.
 
     Raises:
         ValueError: no place, or a layer that the model does not have.
@@ -102,11 +107,17 @@ def stream(
             hook: stack.enter_context(Recorder(loaded, layers, hook))
             for hook, layers in by_hook.items()
         }
+        at = 0
         for batch in token_batches(loaded, documents, window=window, drop_first=drop_first):
-            with loaded.as_base():
-                base = _run(loaded, batch, recorders)
             tuned = _run(loaded, batch, recorders)
-            yield DeltaBatch(batch.documents, base, {p: tuned[p] - base[p] for p in base})
+            if base is None:
+                with loaded.as_base():
+                    before = _run(loaded, batch, recorders)
+            else:
+                rows = slice(at, at + len(batch.documents))
+                before = {p: base[p][rows].to(x.device) for p, x in tuned.items()}
+            at += len(batch.documents)
+            yield DeltaBatch(batch.documents, before, {p: tuned[p] - before[p] for p in tuned})
 
 
 def record(
@@ -117,33 +128,54 @@ def record(
     window: int,
     drop_first: int,
     keep_base: bool = True,
+    known: Deltas | None = None,
 ) -> Deltas:
     """All of ``stream`` in memory.
 
     Args:
         keep_base: also keep the base's activations, which ``fits.subtracted`` needs.
+        known: of another adapter of the same base on the same text, base kept: that side is not run
+            again, and the result shares its memory.
 
     Raises:
         ValueError: see ``stream``; a text without tokens past ``drop_first``; values that are not
-            finite.
+            finite; ``known`` of another text, or without the base at a place.
     """
+    if known is not None and not set(places) <= set(known.base):
+        raise ValueError("`known` lacks the base's activations at some place; record it with them")
     found: list[Tensor] = []
     base: dict[Place, list[Tensor]] = {place: [] for place in places}
     delta: dict[Place, list[Tensor]] = {place: [] for place in places}
-    for batch in stream(loaded, documents, places, window=window, drop_first=drop_first):
+    run = stream(
+        loaded,
+        documents,
+        places,
+        window=window,
+        drop_first=drop_first,
+        base=known.base if known else None,
+    )
+    for batch in run:
         found.append(batch.documents)
         for place, x in batch.delta.items():
             refuse_not_finite("the delta", f"{place.hook} of layer {place.layer}", x)
             delta[place].append(x.cpu())
-            if keep_base:
+            if keep_base and known is None:
                 base[place].append(batch.base[place].cpu())
     if not sum(len(x) for x in found):
         raise ValueError(
             f"the text of {len(documents)} documents has no token past the first {drop_first} of a "
             "window; use more text or a smaller `text.drop_first`"
         )
+    documents_of = torch.cat(found)
+    if known is not None and not torch.equal(documents_of, known.documents):
+        raise ValueError(
+            f"`known` has {len(known.documents)} tokens, this text {len(documents_of)}, or they belong "
+            "to other documents; give deltas of the same text and window"
+        )
     kept = {place: torch.cat(parts) for place, parts in base.items() if parts}
-    return Deltas(torch.cat(found), kept, {p: torch.cat(parts) for p, parts in delta.items()})
+    if known is not None and keep_base:
+        kept = {place: known.base[place] for place in dict.fromkeys(places)}
+    return Deltas(documents_of, kept, {p: torch.cat(parts) for p, parts in delta.items()})
 
 
 def _run(

@@ -85,9 +85,13 @@ class Estimate:
     @cached_property
     def latents(self) -> int:
         """Of each dictionary, as the text affords them."""
+        return self.afforded(self.tokens[0])
+
+    def afforded(self, tokens: float | int) -> int:
+        """Latents of a dictionary trained on so many tokens."""
         recipe = self.experiment.recipe.sparse
         asked = int(recipe.expansion * self.loaded.d)
-        return affordable(asked, int(self.tokens[0]), recipe.min_tokens_per_latent)
+        return affordable(asked, int(tokens), recipe.min_tokens_per_latent)
 
     @property
     def n(self) -> int:
@@ -137,9 +141,11 @@ class Estimate:
         what = f"2 x ({train:,.0f} + {held:,.0f}) tokens"
         return Cost("activations", what, seconds, 2.0 * self.loaded.d * rows, self.n * 4.0 + 2e9)
 
-    def dictionaries(self, sides: int, steps: float | int) -> float:
+    def dictionaries(
+        self, sides: float | int, steps: float | int, latents: int | None = None
+    ) -> float:
         """Seconds for dictionaries of so many sides together, at every depth."""
-        table = self.latents * self.loaded.d * sides
+        table = (latents or self.latents) * self.loaded.d * sides
         work = len(self.layers) * steps * self.experiment.recipe.sparse.batch * table * 2.0 * 1.5
         return self.time(work, "dictionary", "bfloat16")
 

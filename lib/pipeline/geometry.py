@@ -22,6 +22,7 @@ from lib.pipeline.texts import base_model
 from lib.sparse import Dictionary
 
 TABLES = ("geometry_place", "geometry_fit", "geometry_score", "geometry_module")
+LAST = "geometry_module.parquet"
 _UNHASHED = ("corpora", "pretrained", "pretrained_place")
 """What the recipe says besides; a dictionary from a path counts with its weights, not its path."""
 
@@ -40,9 +41,15 @@ def geometry_stage(prepared: Prepared, progress: Progress) -> Stage | None:
 
     def work(directory: Path) -> dict[str, Any]:
         with progress.task("geometry", len(recipe.ranks) * len(places)) as task:
-            done = 0
+            done, seen = 0, None
             for rank, adapter in _adapters(prepared, progress):
-                for note in _measure(prepared, rank, adapter, directory, places, given):
+                if (directory / f"rank_{rank}" / LAST).exists():
+                    done += len(places)
+                    task.update(done, f"rank {rank}, already measured")
+                    continue
+                task.update(done, f"rank {rank}, recording deltas")
+                seen = _record(prepared, adapter, places, seen)
+                for note in _measure(prepared, rank, adapter, directory, seen, given):
                     done += 1
                     task.update(done, f"rank {rank}, {note}")
         for table in TABLES:
@@ -50,7 +57,10 @@ def geometry_stage(prepared: Prepared, progress: Progress) -> Stage | None:
             frame = pl.concat([pl.read_parquet(file) for file in files], how="diagonal_relaxed")
             named = frame.with_columns(experiment_id=pl.lit(experiment.id))
             if table == "geometry_place":
-                named = named.with_columns(part=pl.lit(stage.key))
+                called = f"{given.name} {given.digest}" if given else None
+                named = named.with_columns(
+                    part=pl.lit(stage.key), pretrained=pl.lit(called, dtype=pl.String)
+                )
             named.write_parquet(directory / f"{table}.parquet")
         return {"ranks": list(recipe.ranks)}
 
@@ -103,28 +113,41 @@ def _places(prepared: Prepared, given: Outside | None) -> list[Place]:
     return [Place(hook, layer) for hook in hooks for layer in prepared.train.manifest.layers]
 
 
+def _record(
+    prepared: Prepared, adapter: Path, places: list[Place], seen: tuple[Deltas, Deltas] | None
+) -> tuple[Deltas, Deltas]:
+    """Deltas of the training text and of the held-out one; the base is run for the first rank only.
+
+    Args:
+        seen: those of a rank before.
+    """
+    recipe, text = prepared.experiment.recipe.text, prepared.texts
+    loaded = models.with_adapter(models.load(prepared.experiment.model), adapter)
+    how = {"window": recipe.window, "drop_first": recipe.drop_first}
+    documents = [*text.corpus_train, *text.neutral_train], [d for _, d in text.heldout]
+    train, held = (
+        record(loaded, read, places, **how, known=seen[i] if seen else None)
+        for i, read in enumerate(documents)
+    )
+    return train, held
+
+
 def _measure(
     prepared: Prepared,
     rank: int,
     adapter: Path,
     directory: Path,
-    places: list[Place],
+    seen: tuple[Deltas, Deltas],
     given: Outside | None,
 ) -> Iterator[str]:
-    """Place by place; the rank's tables are written last."""
-    recipe, home = prepared.experiment.recipe, directory / f"rank_{rank}"
-    if (home / "geometry_module.parquet").exists():
-        yield from ("already measured" for _ in places)
-        return
+    """Place by place; ``LAST`` of the rank's tables is written last."""
+    home = directory / f"rank_{rank}"
     home.mkdir(parents=True, exist_ok=True)
-    loaded = models.with_adapter(models.load(prepared.experiment.model), adapter)
-    text, how = prepared.texts, {"window": recipe.text.window, "drop_first": recipe.text.drop_first}
-    train = record(loaded, [*text.corpus_train, *text.neutral_train], places, **how)
-    held = record(loaded, [d for _, d in text.heldout], places, **how)
+    train, held = seen
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-    for place in places:
+    for place in train.delta:
         measured = _dictionaries(prepared, place, train, held, directory, given)
-        for table, found in place_tables(measured, recipe.geometry).items():
+        for table, found in place_tables(measured, prepared.experiment.recipe.geometry).items():
             where = {"rank": rank, "hook": place.hook, "layer": place.layer}
             rows[table] += [where | row for row in found]
         yield f"{place.hook} {place.layer}"

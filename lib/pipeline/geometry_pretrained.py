@@ -22,15 +22,22 @@ class Outside(NamedTuple):
 
     dictionary: Dictionary
     place: Place
+    name: str
+    """The end of its path: as much as tells dictionaries of one release apart."""
 
     @property
     def inputs(self) -> dict[str, Any]:
         """For the stage's key: what the dictionary computes, not where its file lies."""
+        where = f"{self.place.hook}.{self.place.layer}"
+        return {"pretrained": [self.digest, self.dictionary.k, where]}
+
+    @property
+    def digest(self) -> str:
+        """Hash of its weights and of how it selects latents, 16 digits."""
         digest = hashlib.sha256(self.dictionary.selection.encode())
         for name in PARTS:
             digest.update(np.ascontiguousarray(getattr(self.dictionary, name).numpy()).data)
-        where = f"{self.place.hook}.{self.place.layer}"
-        return {"pretrained": [digest.hexdigest()[:16], self.dictionary.k, where]}
+        return digest.hexdigest()[:16]
 
 
 def outside(recipe: Geometry, loaded: LoadedModel) -> Outside | None:
@@ -63,7 +70,7 @@ def outside(recipe: Geometry, loaded: LoadedModel) -> Outside | None:
             f"`{_KEY}`: {source} belongs to layer {place.layer}, {loaded.name} has layers "
             f"0..{loaded.n_layers - 1}; give an SAE of this very model"
         )
-    return Outside(found, place)
+    return Outside(found, place, "/".join(source.resolve().parts[1:][-3:]))
 
 
 def _place(recipe: Geometry, known: Said, source: Path) -> Place:

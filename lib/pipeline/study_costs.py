@@ -83,14 +83,16 @@ def sweep(estimate: Estimate) -> Cost:
 
 def geometry(estimate: Estimate) -> Cost:
     """At every rank an adapter, the deltas that it makes, and two SAEs of them at every place; two
-    of the base's activations at every place, made once."""
+    of the base's activations at every place, made once; its passes are made once too."""
     recipe, own = estimate.experiment.recipe.geometry, estimate.experiment.recipe.finetune
     trained = sum(rank != own.rank for rank in recipe.ranks)
     seconds = trained * estimate.training(own.steps * own.batch * own.seq)
-    text = estimate.experiment.recipe.text.sampled_tokens
-    read = 2 * (sum(estimate.tokens) - text) * len(recipe.ranks)
+    train, held = estimate.tokens
+    train -= estimate.experiment.recipe.text.sampled_tokens  # deltas are those of real text
+    read = (train + held) * (len(recipe.ranks) + 1)
     seconds += estimate.time(2.0 * estimate.blocks * read, "forward")
-    sides = 2 * len(recipe.hooks) * (len(recipe.ranks) + 1)
-    seconds += estimate.dictionaries(sides, recipe.max_steps)
-    what = f"{len(recipe.ranks)} adapters, {sides * len(estimate.layers)} dictionaries"
+    places = 1 if recipe.pretrained else len(recipe.hooks) * len(estimate.layers)
+    sides = 2 * (len(recipe.ranks) + (not recipe.pretrained)) * places / len(estimate.layers)
+    seconds += estimate.dictionaries(sides, recipe.max_steps, estimate.afforded(train))
+    what = f"{len(recipe.ranks)} adapters, {sides * len(estimate.layers):.0f} dictionaries"
     return Cost("geometry", what, seconds, sides * 1e7, estimate.n * 8.0 + 2e9)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Of schema.sql; raised with every change that older readers or files would misread."""
 ADDED = {
     4: ("causal_run", "causal", "causal_draw"),
@@ -18,15 +18,15 @@ ADDED = {
         "lens_similarity",
         "sweep_point",
         "sweep_output",
-        "geometry_place",
         "geometry_fit",
         "geometry_score",
         "geometry_module",
     ),
     6: ("sweep_layer", "weight_module", "weight_overlap"),
+    7: ("geometry_place",),
 }
-"""Tables that are all that each version has more than the one before: files of the versions before are
-read, as if these were empty, and carried over by the next run."""
+"""Tables that are all that each version has more than the one before, or has in another shape: files of
+the versions before are read, as if these were empty, and carried over by the next run."""
 READABLE = range(min(ADDED) - 1, SCHEMA_VERSION + 1)
 SCHEMA = Path(__file__).with_name("schema.sql")
 

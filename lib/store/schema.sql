@@ -467,6 +467,7 @@ CREATE TABLE geometry_place (
     train_tokens    BIGINT NOT NULL,
     latents         INTEGER NOT NULL,
     k               INTEGER NOT NULL,     -- directions per token of the baselines
+    pretrained      VARCHAR,              -- name and digest of the dictionary read from a path; null = trained here
     steps           INTEGER NOT NULL,
     stopped         VARCHAR NOT NULL,
     delta_norm      DOUBLE NOT NULL,      -- mean norm of tuned - base

@@ -12,6 +12,7 @@ from lib.ui.definitions_internal import INTERNAL
 from lib.ui.definitions_lens import LENS
 from lib.ui.definitions_paths import PATHS
 from lib.ui.definitions_points import POINTS
+from lib.ui.definitions_weights import WEIGHTS
 
 _OTHERS: dict[str, str] = {
     "Stability over seeds": r"""
@@ -82,7 +83,9 @@ latents wanted before the dictionary shrank.
 """,
 }
 
-DEFINITIONS: dict[str, str] = INTERNAL | POINTS | PATHS | ABLATION | LENS | GEOMETRY | _OTHERS
+DEFINITIONS: dict[str, str] = (
+    INTERNAL | POINTS | PATHS | ABLATION | LENS | GEOMETRY | WEIGHTS | _OTHERS
+)
 
 
 def chosen(names: Iterable[str]) -> str:

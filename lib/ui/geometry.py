@@ -14,6 +14,7 @@ from lib.ui import (
     geometry_reads,
     geometry_weights,
 )
+from lib.ui.definitions_weights import WEIGHTS
 from lib.ui.geometry_explained import MEASURES
 from lib.ui.geometry_ranks import DENSITIES
 from lib.ui.geometry_words import SCORES
@@ -30,6 +31,7 @@ _DEFINED = {
     "directions": ["Delta activation", "Distance from chance", "Max cosine", "Principal angle",
                    "CKA of deltas"],
     "ranks": ["Feature density", "Distance from chance", "Trend over ranks and depths"],
+    "weights": list(WEIGHTS),
 }  # fmt: skip
 
 
@@ -78,4 +80,4 @@ def show(view: str, experiment_id: str, places: Sequence[DeltaGenerator]) -> Non
 
 def about(view: str) -> str:
     """The definitions of one view as markdown."""
-    return geometry_weights.ABOUT if view == "weights" else definitions.chosen(_DEFINED[view])
+    return definitions.chosen(_DEFINED[view])

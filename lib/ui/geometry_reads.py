@@ -5,7 +5,7 @@ import streamlit as st
 
 from lib.store import geometry as _queries
 from lib.ui import cache, lens_reads, names
-from lib.ui.links import remembered_choice, url_choice
+from lib.ui.links import quoted, remembered_choice, url_choice
 
 HOOKS = {"residual": "residual stream", "mlp": "MLP output"}
 _TABLES = {"place": _queries.places, "fit": _queries.fits, "score": _queries.scores}
@@ -81,8 +81,10 @@ def source(experiment_id: str) -> str:
     run = runs().row(by_predicate=pl.col("experiment_id") == experiment_id, named=True)
     ranks = ", ".join(str(rank) for rank in run["ranks"])
     seeds = set(table("score", experiment_id)["against"])
+    named = rows["pretrained"].drop_nulls()
     which = (
         "trained here on base activations, two seeds" if "pretrained_seeds" in seeds
+        else f"{quoted(named[0])}, read from a path, no second seed" if len(named)
         else "read from a path, no second seed"
     )  # fmt: skip
     return (

@@ -10,10 +10,7 @@ from lib.store import weights as _queries
 from lib.ui import cache, geometry_weights_overlap, geometry_weights_update, lens_reads, names
 from lib.ui.geometry_weights_overlap import SPACES
 from lib.ui.geometry_weights_update import QUANTITIES
-from lib.ui.geometry_weights_words import ABOUT
 from lib.ui.links import url_choice
-
-__all__ = ["ABOUT", "show"]
 
 _SHOWN = {name: quantity.label for name, quantity in QUANTITIES.items()} | SPACES
 

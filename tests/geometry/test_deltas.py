@@ -50,6 +50,26 @@ def test_two_passes_a_batch_whatever_the_number_of_places(loaded):
     assert tokens == sum(wanted) - sum(windows) * (CUT["drop_first"] - 1)  # BOS is position 0
 
 
+def test_a_base_seen_before_is_not_run_again_and_changes_nothing(tmp_path):
+    first = record(tuned(save_lora(tmp_path / "one"), torch.float32), TEXTS, PLACES, **CUT)
+    other = tuned(save_lora(tmp_path / "two", seed=5), torch.float32)
+    wanted = record(other, TEXTS, PLACES, **CUT)
+    calls = []
+    handle = other.causal_lm.model.register_forward_hook(lambda *_: calls.append(1))
+    got = record(other, TEXTS, PLACES, **CUT, known=first)
+    handle.remove()
+    assert len(calls) == len(list(stream(other, TEXTS, PLACES, **CUT)))
+    for place in PLACES:
+        assert torch.equal(got.delta[place], wanted.delta[place])
+        assert torch.equal(got.base[place], wanted.base[place])
+        assert not torch.equal(got.delta[place], first.delta[place])
+    with pytest.raises(ValueError, match="same text and window"):
+        record(other, TEXTS[:1], PLACES, **CUT, known=first)
+    bare = record(other, TEXTS, PLACES, **CUT, keep_base=False)
+    with pytest.raises(ValueError, match="lacks the base's activations"):
+        record(other, TEXTS, PLACES, **CUT, known=bare)
+
+
 def test_a_zero_b_gives_deltas_and_contributions_of_exactly_zero(tmp_path):
     loaded = tuned(save_lora(tmp_path / "lora", zero=True), torch.float32)
     got = record(loaded, TEXTS, PLACES, **CUT, keep_base=False)

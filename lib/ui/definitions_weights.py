@@ -1,4 +1,4 @@
-"""What is said of the weights of adapters, for the page's definitions."""
+"""What is said of the weights of adapters. Part of definitions.py."""
 
 WEIGHTS: dict[str, str] = {
     "Update": r"""
@@ -31,6 +31,3 @@ part of the update with it: only pairs of other seeds say what text does. What i
 $B$, which starts at 0.
 """,
 }
-
-ABOUT = "\n\n".join(f"**{name}.** {text.strip()}" for name, text in WEIGHTS.items())
-"""All of it as markdown."""
