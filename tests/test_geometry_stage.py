@@ -70,6 +70,16 @@ def test_no_score_stands_without_its_chance(tables):
     assert cosine["expected"].to_list() == pytest.approx([expected_cosine(128, 32).mean] * 4)
 
 
+def test_matrices_add_and_write_at_every_rank(tables):
+    added, written = tables["geometry_added"], tables["geometry_written"]
+    assert added.group_by("rank").len().sort("rank").rows() == [(2, 8), (4, 8)]
+    assert (added["relative"] > 0).all() and (added["tokens"] == written["tokens"][0]).all()
+    assert written.select("rank", "layer").rows() == [
+        (r, layer) for r in (2, 4) for layer in (0, 1)
+    ]
+    assert (written["direct"] <= 1).all() and (written["size"] > 0).all()
+
+
 def test_shares_of_the_update_add_up_for_every_rank(tables):
     modules = tables["geometry_module"]
     total = modules.group_by("rank").agg(pl.col("share").sum(), pl.len(), pl.col("lora_rank").max())

@@ -7,7 +7,8 @@ W_0 (x_tuned - x_base) and every nonlinearity in between. Of q, k and v it does 
 residual stream; only o_proj and down_proj write there.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,17 @@ from lib.corpora import Document
 from lib.geometry.deltas import TokenBatch, token_batches
 from lib.geometry.factors import layer_of
 from lib.models import LoadedModel, ModelError
+
+
+class Contribution(NamedTuple):
+    """What one adapted module gives at the inputs of a tuned pass."""
+
+    added: Float[Tensor, "tokens out"]
+    """(alpha / r) B A x."""
+    without: Float[Tensor, "tokens out"]
+    """W x (and bias): its output less that."""
+    inputs: Float[Tensor, "tokens in"]
+    """x."""
 
 
 class ContributionBatch(NamedTuple):
@@ -91,24 +103,32 @@ def contributions(
         ModelError: see ``adapted`` and ``linear_update``.
     """
     modules = adapted(loaded, layers)
-    seen: dict[str, Tensor] = {}
-    now: list[TokenBatch] = []
-    handles = [m.register_forward_hook(_keep(name, now, seen)) for name, m in modules.items()]
-    try:
-        for batch in token_batches(loaded, documents, window=window, drop_first=drop_first):
-            now[:] = [batch]
+    for batch in token_batches(loaded, documents, window=window, drop_first=drop_first):
+        with listening(modules, batch) as heard:
             loaded.causal_lm.model(batch.ids, attention_mask=batch.mask, use_cache=False)
-            yield ContributionBatch(batch.documents, dict(seen))
-            seen.clear()
+        yield ContributionBatch(batch.documents, {name: one.added for name, one in heard.items()})
+
+
+@contextmanager
+def listening(
+    modules: Mapping[str, nn.Module], batch: TokenBatch
+) -> Iterator[dict[str, Contribution]]:
+    """What each module adds in the tuned pass that is made inside, by name; kept tokens only."""
+    heard: dict[str, Contribution] = {}
+    handles = [m.register_forward_hook(_keep(name, batch, heard)) for name, m in modules.items()]
+    try:
+        yield heard
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _keep(name: str, now: list[TokenBatch], seen: dict[str, Tensor]) -> Any:
+def _keep(name: str, batch: TokenBatch, heard: dict[str, Contribution]) -> Any:
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        kept = inputs[0][now[0].keep.to(inputs[0].device)]
-        seen[name] = linear_update(module, kept)
+        kept = batch.keep.to(output.device)
+        x = inputs[0][kept]
+        added = linear_update(module, x)
+        heard[name] = Contribution(added, output[kept] - added, x)
 
     return keep
 

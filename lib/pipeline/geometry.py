@@ -8,20 +8,25 @@ from typing import Any
 import polars as pl
 
 from lib import models
-from lib.config import Sparse
-from lib.geometry.adapter_sae import train_on_deltas
+from lib.geometry import written
 from lib.geometry.deltas import Deltas, Place, record
 from lib.pipeline.adapters import trained_adapter
-from lib.pipeline.dictionaries import affordable
+from lib.pipeline.geometry_dictionaries import config_of, dictionaries_of
 from lib.pipeline.geometry_pretrained import Outside, outside
-from lib.pipeline.geometry_rows import Measured, place_tables, weight_rows
+from lib.pipeline.geometry_rows import contribution_tables, place_tables, weight_rows
 from lib.pipeline.prepare import Prepared
 from lib.pipeline.progress import Progress
 from lib.pipeline.stages import Stage
 from lib.pipeline.texts import base_model
-from lib.sparse import Dictionary
 
-TABLES = ("geometry_place", "geometry_fit", "geometry_score", "geometry_module")
+TABLES = (
+    "geometry_place",
+    "geometry_fit",
+    "geometry_score",
+    "geometry_added",
+    "geometry_written",
+    "geometry_module",
+)
 LAST = "geometry_module.parquet"
 _UNHASHED = ("corpora", "pretrained", "pretrained_place")
 """What the recipe says besides; a dictionary from a path counts with its weights, not its path."""
@@ -78,22 +83,11 @@ def _inputs(prepared: Prepared, given: Outside | None) -> dict[str, Any]:
         "recipe": {key: value for key, value in recipe.items() if key not in _UNHASHED},
         "training": asdict(experiment.recipe.finetune),
         "seed": experiment.seed,
-        "sparse": asdict(_config(prepared, 0)),
+        "sparse": asdict(config_of(prepared, 0)),
         "text": [text.window, text.drop_first, text.heldout],
         "layers": prepared.train.manifest.layers,
     }
     return own | (given.inputs if given else {})
-
-
-def _config(prepared: Prepared, more: int) -> Sparse:
-    """Of the dictionaries here: those of the experiment with fewer steps and one side's loss."""
-    recipe = prepared.experiment.recipe
-    return replace(
-        recipe.sparse,
-        max_steps=recipe.geometry.max_steps,
-        seed=recipe.geometry.seed + more,
-        replicas=0,
-    )
 
 
 def _adapters(prepared: Prepared, progress: Progress) -> Iterator[tuple[int, Path]]:
@@ -146,55 +140,27 @@ def _measure(
     train, held = seen
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for place in train.delta:
-        measured = _dictionaries(prepared, place, train, held, directory, given)
+        measured = dictionaries_of(prepared, place, train, held, directory, given)
         for table, found in place_tables(measured, prepared.experiment.recipe.geometry).items():
             where = {"rank": rank, "hook": place.hook, "layer": place.layer}
             rows[table] += [where | row for row in found]
         yield f"{place.hook} {place.layer}"
+    for table, found in contribution_tables(_written(prepared, adapter)).items():
+        rows[table] = [{"rank": rank, **row} for row in found]
     rows["geometry_module"] = [{"rank": rank, **row} for row in weight_rows(adapter)]
     for table in TABLES:
-        frame = pl.DataFrame(rows[table], infer_schema_length=None)
+        frame = pl.DataFrame(rows[table], {"rank": pl.Int64} if not rows[table] else None,
+                             infer_schema_length=None)  # fmt: skip
         building = home / f"{table}.tmp"
         frame.write_parquet(building)
         building.replace(home / f"{table}.parquet")
 
 
-def _dictionaries(
-    prepared: Prepared,
-    place: Place,
-    train: Deltas,
-    held: Deltas,
-    directory: Path,
-    given: Outside | None,
-) -> Measured:
-    """Adapter SAEs of two seeds on this adapter's deltas; the base's of two seeds, made once, unless
-    one is given."""
-    wide = train.delta[place].shape[1]
-    first = _config(prepared, 0)
-    latents = affordable(
-        int(first.expansion * wide), len(train.delta[place]), first.min_tokens_per_latent
-    )
-    adapters, pretrained, logs = [], [], []
-    for more in (0, 1):
-        config = _config(prepared, more)
-        made = train_on_deltas(
-            train.delta[place], config, latents=latents, heldout=held.delta[place]
-        )
-        adapters.append(made.dictionary)
-        logs.append(made.log)
-        if given:
-            continue
-        folder = directory / "base" / f"{place.hook}.{place.layer}.{more}"
-        if not (folder / "done").exists():
-            base = train_on_deltas(
-                train.base[place],
-                _config(prepared, more + 2),  # else both sides start at the same directions
-                latents=latents,
-                heldout=held.base[place],
-            )
-            base.dictionary.save(folder)
-            (folder / "done").touch()
-        pretrained.append(Dictionary.load(folder))
-    if given:
-        pretrained = [given.dictionary]
-    return Measured(place, train, held, tuple(adapters), tuple(pretrained), logs[0])
+def _written(prepared: Prepared, adapter: Path) -> written.Measured:
+    experiment = prepared.experiment
+    loaded = models.with_adapter(models.load(experiment.model), adapter)
+    text, heldout = experiment.recipe.text, [d for _, d in prepared.texts.heldout]
+    return written.measure(
+        loaded, heldout, window=text.window, drop_first=text.drop_first,
+        seed=experiment.recipe.geometry.seed,
+    )  # fmt: skip

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lib.config import Geometry
+from lib.geometry import written
 from lib.geometry.alignment import Cosines, align
 from lib.geometry.deltas import Deltas, Place
 from lib.geometry.density import Density, density, firings
@@ -134,6 +135,26 @@ def _ends(name: str, found: Interval) -> Row:
 def _density(name: str, found: Density) -> Row:
     ends = {f"{name}_{part}": getattr(found, part) for part in ("per_token", "often", "effective")}
     return {k: v for part, interval in ends.items() for k, v in _ends(part, interval).items()}
+
+
+def contribution_tables(found: written.Measured) -> dict[str, list[Row]]:
+    """``geometry_added`` of every adapted matrix, ``geometry_written`` of every block."""
+    tokens = {"tokens": found.tokens}
+    return {
+        "geometry_added": [
+            tokens
+            | {"module": one.module, "module_layer": one.layer, "kind": one.kind}
+            | _ends("relative", one.relative)
+            | {"chance": one.chance}
+            for one in found.added
+        ],
+        "geometry_written": [
+            tokens
+            | {"layer": one.layer, **_ends("direct", one.direct), **_ends("size", one.size)}
+            | {"moved": one.moved}
+            for one in found.written
+        ],
+    }
 
 
 def weight_rows(adapter: Path) -> list[Row]:

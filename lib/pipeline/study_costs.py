@@ -89,7 +89,7 @@ def geometry(estimate: Estimate) -> Cost:
     seconds = trained * estimate.training(own.steps * own.batch * own.seq)
     train, held = estimate.tokens
     train -= estimate.experiment.recipe.text.sampled_tokens  # deltas are those of real text
-    read = (train + held) * (len(recipe.ranks) + 1)
+    read = (train + held) * (len(recipe.ranks) + 1) + 2 * held * len(recipe.ranks)
     seconds += estimate.time(2.0 * estimate.blocks * read, "forward")
     places = 1 if recipe.pretrained else len(recipe.hooks) * len(estimate.layers)
     sides = 2 * (len(recipe.ranks) + (not recipe.pretrained)) * places / len(estimate.layers)

@@ -23,7 +23,7 @@ ADDED = {
         "geometry_module",
     ),
     6: ("sweep_layer", "weight_module", "weight_overlap"),
-    7: ("geometry_place",),
+    7: ("geometry_place", "geometry_added", "geometry_written"),
 }
 """Tables that are all that each version has more than the one before, or has in another shape: files of
 the versions before are read, as if these were empty, and carried over by the next run."""

@@ -511,6 +511,30 @@ CREATE TABLE geometry_score (
     k               INTEGER               -- of angles: directions on each side
 );
 
+-- What every adapted matrix adds to its own output, (alpha / r) B A x, on held-out text.
+CREATE TABLE geometry_added (
+    experiment_id   VARCHAR NOT NULL,
+    rank            INTEGER NOT NULL,
+    module          VARCHAR NOT NULL,
+    module_layer    INTEGER,
+    kind            VARCHAR NOT NULL,     -- q_proj | k_proj | ...
+    tokens          BIGINT NOT NULL,
+    relative        DOUBLE NOT NULL, relative_low DOUBLE, relative_high DOUBLE,     -- rms over that of W x
+    chance          DOUBLE NOT NULL       -- the same of a random update of equal Frobenius norm
+);
+
+-- How much of the stream's change after a block adapted matrices wrote there themselves; no rows where
+-- their outputs are not added to the stream as they are.
+CREATE TABLE geometry_written (
+    experiment_id   VARCHAR NOT NULL,
+    rank            INTEGER NOT NULL,
+    layer           INTEGER NOT NULL,
+    tokens          BIGINT NOT NULL,
+    direct          DOUBLE NOT NULL, direct_low DOUBLE, direct_high DOUBLE,         -- 1 - |delta - writes|^2 / |delta|^2
+    size            DOUBLE NOT NULL, size_low DOUBLE, size_high DOUBLE,             -- rms of writes / rms of delta
+    moved           DOUBLE NOT NULL       -- direct, of the same writes at other tokens
+);
+
 CREATE TABLE geometry_module (
     experiment_id   VARCHAR NOT NULL,
     rank            INTEGER NOT NULL,
