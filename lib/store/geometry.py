@@ -59,6 +59,35 @@ def fits(store: DuckDBPyConnection, experiment_ids: list[str]) -> pl.DataFrame:
     )
 
 
+def added(store: DuckDBPyConnection, experiment_ids: list[str]) -> pl.DataFrame:
+    """Table ``geometry_added`` of some experiments, by experiment, rank, layer and kind.
+
+    ``layer`` = ``module_layer``; ``kind`` without its ``_proj``.
+    """
+    return _known(
+        store,
+        """
+        SELECT * EXCLUDE (kind, module_layer), module_layer AS layer, short AS kind
+        FROM (SELECT *, regexp_replace(kind, '_proj$', '') AS short FROM geometry_added)
+        WHERE experiment_id IN (SELECT unnest($ids::VARCHAR[]))
+        ORDER BY experiment_id, rank, layer, array_position(['q', 'k', 'v', 'o'], short), short
+        """,
+        experiment_ids,
+    )
+
+
+def written(store: DuckDBPyConnection, experiment_ids: list[str]) -> pl.DataFrame:
+    """Table ``geometry_written`` of some experiments, by experiment, rank and layer."""
+    return _known(
+        store,
+        """
+        SELECT * FROM geometry_written WHERE experiment_id IN (SELECT unnest($ids::VARCHAR[]))
+        ORDER BY experiment_id, rank, layer
+        """,
+        experiment_ids,
+    )
+
+
 def scores(store: DuckDBPyConnection, experiment_ids: list[str]) -> pl.DataFrame:
     """Table ``geometry_score`` of some experiments, by experiment, hook, layer, score, against, rank.
 

@@ -16,6 +16,22 @@ also holds what every earlier change became on its way through attention, norms 
 writes $BAx$ for $h_\Delta$ (arXiv:2605.28896); for the residual stream the two differ. Adapters of all
 ranks keep $\alpha / r$. Chance: an adapter with $B = 0$ has $h_\Delta = 0$ exactly.
 """,
+    "Contribution of a matrix": r"""
+$\sqrt{\mathrm{E}\lVert\tfrac{\alpha}{r} B A x\rVert^2 / \mathrm{E}\lVert W x\rVert^2}$ over
+held-out tokens, $x$ = the matrix's own inputs in the tuned run: what the adapter adds to the output, of
+what the matrix gives without it. Exact, no approximation. Chance: an update of the same Frobenius norm
+with independent entries, $\lVert\Delta W\rVert_F\,\mathrm{rms}(x) / \sqrt{d_{in}}$ over the same
+denominator; above it, the update lies along what the matrix reads.
+""",
+    "Written directly": r"""
+$1 - \sum\lVert h_\Delta - w\rVert^2 / \sum\lVert h_\Delta\rVert^2$ in the residual stream after
+block $L$, with $w$ the sum of $\frac{\alpha}{r} B A x$ of the adapted matrices that write to the stream
+($o$ and $down$) in blocks $0..L$. 1: the change is what they wrote; what is missing to 1 is *carried*,
+what other weights made of inputs that had changed; below 0, saying nothing is nearer. Baseline: the
+same writes given to other tokens of the batch, which keeps all that does not depend on the token. Not
+defined where the outputs of these matrices are not added to the stream as they are (Gemma norms them
+first); that is measured at one block, not assumed.
+""",
     "Adapter SAE": r"""
 A BatchTopK dictionary of one side, trained on $h_\Delta$ of the training text with its mean taken off
 and its scale divided out (the source divides by the mean norm and uses an L1 penalty). *Pretrained

@@ -8,6 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from lib.ui import (
     definitions,
     frame,
+    geometry_contributions,
     geometry_directions,
     geometry_explained,
     geometry_ranks,
@@ -24,6 +25,7 @@ VIEWS = {
     "explained": "Explained",
     "directions": "Directions",
     "ranks": "Ranks",
+    "contributions": "Contributions",
     "weights": "Weights",
 }
 _DEFINED = {
@@ -31,6 +33,7 @@ _DEFINED = {
     "directions": ["Delta activation", "Distance from chance", "Max cosine", "Principal angle",
                    "CKA of deltas"],
     "ranks": ["Feature density", "Distance from chance", "Trend over ranks and depths"],
+    "contributions": ["Delta activation", "Contribution of a matrix", "Written directly"],
     "weights": list(WEIGHTS),
 }  # fmt: skip
 
@@ -54,6 +57,12 @@ def show(view: str, experiment_id: str, places: Sequence[DeltaGenerator]) -> Non
         return
     if geometry_reads.table("place", experiment_id).is_empty():
         geometry_reads.missing(experiment_id)
+        return
+    if view == "contributions":
+        with places[0]:
+            rank = geometry_reads.pick_rank(experiment_id)
+        geometry_contributions.show(experiment_id, rank)
+        st.caption(geometry_reads.source(experiment_id))
         return
     with places[0]:
         hook = geometry_reads.pick_hook(experiment_id)

@@ -8,7 +8,10 @@ from lib.ui import cache, lens_reads, names
 from lib.ui.links import quoted, remembered_choice, url_choice
 
 HOOKS = {"residual": "residual stream", "mlp": "MLP output"}
-_TABLES = {"place": _queries.places, "fit": _queries.fits, "score": _queries.scores}
+_TABLES = {
+    "place": _queries.places, "fit": _queries.fits, "score": _queries.scores,
+    "added": _queries.added, "written": _queries.written,
+}  # fmt: skip
 _KEY = "experiment"
 
 
@@ -28,7 +31,7 @@ def _table(store_id: str, name: str, experiment_ids: tuple[str, ...]) -> pl.Data
 
 
 def table(name: str, *experiment_ids: str) -> pl.DataFrame:
-    """``place``, ``fit`` or ``score`` of some experiments."""
+    """``place``, ``fit``, ``score``, ``added`` or ``written`` of some experiments."""
     return _table(cache.store_id(), name, experiment_ids)
 
 
@@ -58,6 +61,13 @@ def pick_layer(experiment_id: str, hook: str) -> int:
         "Layer", layers, "layer", layers[len(layers) // 2],
         lambda layer: f"{layer} (depth {layer / n_layers:.2f})" if n_layers else str(layer),
     )  # fmt: skip
+
+
+def pick_rank(experiment_id: str) -> int:
+    """The rank whose matrices are shown, in the address as ``rank``; the experiment's own at first."""
+    ranks = table("added", experiment_id)["rank"].unique().sort().to_list()
+    own = cache.experiment(experiment_id)["rank"]
+    return url_choice("Rank", ranks, "rank", own if own in ranks else ranks[-1])
 
 
 def missing(experiment_id: str) -> None:
