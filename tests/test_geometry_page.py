@@ -249,7 +249,7 @@ def test_contributions_stand_beside_what_chance_adds(store: Path, monkeypatch):
     at = page(store, monkeypatch, experiment=A, view="contributions", rank="4")
     said = text(at)
     assert "At rank 4 an adapted matrix adds 4 to 12 % of what it gives" in said
-    assert "most in o of layer 1 (12 % (95 % 11 to 13 %))" in said
+    assert "most in o of layer 1 (12 %, 95 % 11 to 13 %)" in said
     assert "q 4 % (5 %), o 11 % (5 %). 2 of 4 matrices add more" in said
     assert "given to other tokens they account for \u221212.5 %" in said
     assert "25 % at rank 4" not in said and "26 % at rank 8" in said

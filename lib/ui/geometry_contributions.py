@@ -85,9 +85,9 @@ def added_sentence(own: pl.DataFrame, rank: int) -> str:
     return (
         f"**At rank {rank} an adapted matrix adds {_number(least)} to {_percent(most)} of what it "
         f"gives without the adapter**, most in {top['kind']} of layer {top['layer']} "
-        f"({_interval(top, 'relative')}). Median by kind, and in brackets what a random update of "
-        f"equal norm adds: {listed}. {len(above)} of {len(own)} matrices add more than that: "
-        f"their updates lie along what they read. n = {top['tokens']:,} held-out tokens."
+        f"({_percent(top['relative'])}, {_span(top, 'relative')}). Median by kind, in brackets what "
+        f"a random update of equal norm adds: {listed}. {len(above)} of {len(own)} matrices add more "
+        f"than that: their updates lie along what they read. n = {top['tokens']:,} held-out tokens."
     )
 
 
@@ -131,9 +131,12 @@ def _hovers(streams: pl.DataFrame) -> list[str]:
 
 
 def _interval(row: dict[str, Any], name: str) -> str:
+    return f"{_percent(row[name])} ({_span(row, name)})"
+
+
+def _span(row: dict[str, Any], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    span = "no interval" if low is None else f"95 % {_number(low)} to {_number(high)} %"
-    return f"{_percent(row[name])} ({span})"
+    return "no interval" if low is None else f"95 % {_number(low)} to {_number(high)} %"
 
 
 def _percent(share: float) -> str:
