@@ -255,6 +255,18 @@ def test_contributions_stand_beside_what_chance_adds(store: Path, monkeypatch):
     assert "25 % at rank 4" not in said and "26 % at rank 8" in said
 
 
+def test_writes_that_do_as_well_at_other_tokens_are_called_constant():
+    row = {"rank": 4, "layer": 1, "tokens": 900, "direct": 0.02, "direct_low": 0.01,
+           "direct_high": 0.03, "size": 0.06, "size_low": 0.05, "size_high": 0.07}  # fmt: skip
+    said = {
+        moved: written_sentence(pl.DataFrame([row | {"moved": moved}]), 4)
+        for moved in (0.019, 0.005, -0.3)
+    }
+    assert ["same at every token" in one for one in said.values()] == [True, False, False]
+    assert "2 % (95 % 1 to 3 %) was written there" in said[0.019]
+    assert "Other ranks" not in said[0.019]
+
+
 def test_a_model_that_norms_what_it_writes_has_no_direct_share(store: Path, monkeypatch):
     at = page(store, monkeypatch, experiment=B, view="contributions")
     assert "through a norm before they add it" in text(at)

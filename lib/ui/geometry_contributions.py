@@ -107,9 +107,17 @@ def written_sentence(streams: pl.DataFrame, rank: int) -> str:
         f"themselves**; the rest is what other weights made of changed inputs, so the change is not "
         f"B A x. Over the blocks {_number(own['direct'].min())} to {_percent(own['direct'].max())}; "
         f"the writes together are {_interval(last, 'size')} of the change's size; given to other "
-        f"tokens they account for {_percent(last['moved'])}."
+        f"tokens they account for {_percent(last['moved'])}{_constant(last)}."
         + (f" Other ranks at the same layer: {rest}." if rest else "")
     )
+
+
+def _constant(row: dict[str, Any]) -> str:
+    """What it means that writes of other tokens do as well."""
+    return (
+        ", so most of what they do account for is the same at every token"
+        if 0 < row["direct"] < 2 * row["moved"] else ""
+    )  # fmt: skip
 
 
 def _matrices(own: pl.DataFrame) -> list[str]:
