@@ -21,6 +21,7 @@ from lib.ui import (
     geometry_ranks,
     geometry_words,
 )
+from lib.ui.geometry_contributions import written_sentence
 from tests.test_points_pages import opened
 from tests.test_read import make
 
