@@ -71,12 +71,14 @@ def test_an_open_reader_keeps_its_store_while_a_new_one_is_published(tmp_path: P
     assert _kl(tmp_path) == {"a": 0.9}
 
 
-def test_a_published_store_holds_no_free_blocks(tmp_path: Path):
+def test_a_published_store_has_small_blocks_and_none_that_is_free(tmp_path: Path):
     for number in range(4):
         write.publish({f"e{number}": [_part(tmp_path, f"e{number}", 0.1, f"k{number}")]}, tmp_path)
     with duckdb.connect(str(tmp_path / "store.duckdb"), read_only=True) as db:
-        size = db.sql("SELECT free_blocks, total_blocks FROM pragma_database_size()").fetchall()
-        assert size[0][0] == 0 and size[0][1] > 0
+        ((block, free, total),) = db.sql(
+            "SELECT block_size, free_blocks, total_blocks FROM pragma_database_size()"
+        ).fetchall()
+        assert (block, free) == (write.BLOCK, 0) and total > 0
         keys = db.sql(
             "SELECT count(*) FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY'"
         ).fetchall()
@@ -131,7 +133,7 @@ def test_damage_anywhere_in_the_file_is_never_another_error(tmp_path: Path):
     write.publish({"a": [_part(tmp_path, "a", 0.1, "k1")]}, tmp_path)
     file, broken = tmp_path / "store.duckdb", tmp_path / "broken.duckdb"
     shown = {"opened": 0, "read": 0}
-    for offset in range(12_288 + 112, file.stat().st_size, 1 << 18):
+    for offset in range(12_288 + 112, file.stat().st_size, write.BLOCK):
         shutil.copy(file, broken)
         _flip(broken, offset)
         try:
