@@ -416,6 +416,19 @@ def test_the_verdict_on_density_by_hand():
     assert "base's own" not in said, "two depths order nothing"
 
 
+def test_a_density_at_its_ceiling_tests_nothing(tmp_path, monkeypatch):
+    full = grid({7: [1.0] * 4, 15: [1.0] * 4}).with_columns(low=1.0, high=1.0, base=0.5)
+    assert "That is its ceiling" in geometry_claims.density_sentence("density", full, None)
+    nearly = full.with_columns(value=pl.Series([0.99, *[1.0] * 7]))
+    assert "ceiling" not in geometry_claims.density_sentence("density", nearly, None)
+    fill(tmp_path, A)
+    with duckdb.connect(str(tmp_path / "store.duckdb")) as changed:
+        changed.execute("UPDATE geometry_place SET density_often = 1")
+    at = page(tmp_path, monkeypatch, experiment=A, view="ranks")
+    assert "density (effective (by energy))" in text(at)
+    assert "density (firing on > 0.1 % of tokens)" not in text(at)
+
+
 def test_the_verdict_on_distance_says_what_chance_predicts():
     rows = grid({7: [0.5, 0.1, 0.3, 0.4]}).with_columns(
         null_half=pl.lit(0.2), bare=pl.Series([74.0, 74.5, 73.0, 74.0]), chance=pl.lit(75.0)

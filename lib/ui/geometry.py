@@ -68,8 +68,9 @@ def show(view: str, experiment_id: str, places: Sequence[DeltaGenerator]) -> Non
         hook = geometry_reads.pick_hook(experiment_id)
     if view == "ranks":
         with places[1]:
-            density = url_choice("Density", list(DENSITIES), "density",
-                                 format_func=DENSITIES.__getitem__)  # fmt: skip
+            first = geometry_ranks.first_density(experiment_id)
+            density = url_choice("Density", list(DENSITIES), "density", first,
+                                 DENSITIES.__getitem__)  # fmt: skip
         with places[2]:
             against = [score for score in SCORES if score != "cka"]
             score = url_choice("Divergence", against, "score", format_func=SCORES.__getitem__)

@@ -91,6 +91,11 @@ def density_sentence(name: str, rows: pl.DataFrame, fixed: float | None) -> str:
             f"By construction it is about k / latents = {100 * fixed:.2g} %, whatever was learned: it "
             "can test no claim."
         )
+    elif rows["value"].min() == 1:
+        parts.append(
+            "That is its ceiling: the text affords so few latents that all of them fire this often, so "
+            "it can test no claim here."
+        )
     base = rows.group_by("layer").agg(pl.col("base").first()).drop_nulls().sort("layer")
     if len(base) >= 3 and base["base"].n_unique() > 1:
         of_base = spearman_exact(base["layer"].to_list(), base["base"].to_list())

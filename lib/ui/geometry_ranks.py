@@ -79,6 +79,12 @@ def show(experiment_id: str, hook: str, density: str, score: str) -> None:
     tables.show(rows, _COLUMNS, name="geometry_ranks", helps=_HELPS)
 
 
+def first_density(experiment_id: str) -> str:
+    """The published one, unless every latent fires that often everywhere: then it shows nothing."""
+    full = geometry_reads.table("place", experiment_id)["density_often"].min() == 1
+    return "effective" if full else "often"
+
+
 def beside(experiment_id: str) -> list[str]:
     """The chosen experiment, then others of its model and other corpora, one of each."""
     runs = geometry_reads.runs()
