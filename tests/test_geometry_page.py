@@ -425,7 +425,7 @@ def test_a_density_at_its_ceiling_tests_nothing(tmp_path, monkeypatch):
     with duckdb.connect(str(tmp_path / "store.duckdb")) as changed:
         changed.execute("UPDATE geometry_place SET density_often = 1")
     at = page(tmp_path, monkeypatch, experiment=A, view="ranks")
-    assert "density (effective (by energy))" in text(at)
+    assert "density (effective, by energy)" in text(at)
     assert "density (firing on > 0.1 % of tokens)" not in text(at)
 
 

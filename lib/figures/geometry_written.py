@@ -9,6 +9,9 @@ from lib.figures import theme
 from lib.figures.geometry import ranked
 from lib.figures.weights import titled
 
+_NEAR = 0.5
+"""Of the largest share, from which the line of all of it is drawn too."""
+
 
 def written(rows: pl.DataFrame, ranks: Sequence[int], title: str, height: int = 360) -> go.Figure:
     """A line for every rank with its intervals; dotted: the same writes at other tokens.
@@ -38,7 +41,8 @@ def written(rows: pl.DataFrame, ranks: Sequence[int], title: str, height: int = 
             },
             customdata=part["hover"].to_list(), hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
-    for y in (0, 1):
+    whole = (rows["direct"].max() or 0) > _NEAR  # else the line would leave no room for the rest
+    for y in (0, 1) if whole else (0,):
         figure.add_hline(y=y, line={"color": theme.NEUTRAL, "width": 1})
     figure.update_xaxes(title="layer (0 = first block)", nticks=12, zeroline=False)
     figure.update_yaxes(tickformat=".0%", nticks=7, zeroline=False)

@@ -13,7 +13,7 @@ from lib.ui.geometry_words import AGAINST, SCORES, distance_words
 
 DENSITIES = {
     "often": "firing on > 0.1 % of tokens",
-    "effective": "effective (by energy)",
+    "effective": "effective, by energy",
     "per_token": "firing per token",
 }
 MOST = 3
