@@ -24,8 +24,9 @@ EFFICIENCY = {
     **{"ablation": 0.25, "lens": 0.3, "output": 0.25},
 }
 """Share of the measured matrix-product speed that each kind of work reaches."""
-PER_LAYER = {"metrics": 3.0, "point": 0.8}
-"""Seconds for what is no matrix product: resampled documents, blocks of CKA."""
+PER_LAYER = {"metrics": 3.0, "point": 0.8, "geometry": 20.0}
+"""Seconds for what is no matrix product: resampled documents, blocks of CKA, directions chosen for each
+token (of geometry: a place at one rank)."""
 BYTES = {"float32": 4, "bfloat16": 2}
 MOST_AT_ONCE = 8
 """Dictionaries that the sparse stage trains in parallel on CPU, if there are as many cores."""

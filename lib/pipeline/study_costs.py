@@ -94,5 +94,6 @@ def geometry(estimate: Estimate) -> Cost:
     places = 1 if recipe.pretrained else len(recipe.hooks) * len(estimate.layers)
     sides = 2 * (len(recipe.ranks) + (not recipe.pretrained)) * places / len(estimate.layers)
     seconds += estimate.dictionaries(sides, recipe.max_steps, estimate.afforded(train))
+    seconds += PER_LAYER["geometry"] * places * len(recipe.ranks)
     what = f"{len(recipe.ranks)} adapters, {sides * len(estimate.layers):.0f} dictionaries"
     return Cost("geometry", what, seconds, sides * 1e7, estimate.n * 8.0 + 2e9)
