@@ -160,7 +160,8 @@ SAID = {
     "explained": "At layer 22, residual stream, the adapter SAE explains 50 to 56 % of the variance "
     "of held-out deltas, PCA with as many directions 40 to 46 %",
     "directions": "the adapter's directions are partly new at 4 of 4 ranks",
-    "ranks": "rises with rank and depth (rank: \u03c1 = +1.00, n = 16, exact p = 6e-06",
+    "ranks": "rises with rank over these 4 adapters and depth over these 4 depths "
+    "(rank: \u03c1 = +1.00, n = 16, exact p = 6e-06",
     "contributions": "Of what the adapter of rank 16 changes in the stream by the end (layer 1), "
     "27 % (95 % 22 to 32 %) was written there by adapted matrices themselves",
     "weights": "The store has no weights of",
@@ -207,7 +208,7 @@ def test_beta_adds_new_directions_and_shows_no_trend(store: Path, monkeypatch):
 
 def test_density_per_token_is_said_to_test_nothing(store: Path, monkeypatch):
     said = text(page(store, monkeypatch, experiment=A, view="ranks", density="per_token"))
-    assert "By construction it is about k / latents = 3.1 %" in said
+    assert "can test no claim: by construction it is about k / latents = 3.1 %" in said
     assert "(it is the same at every rank)" in said
 
 
@@ -408,7 +409,8 @@ def test_the_verdict_on_density_by_hand():
     )
     said = geometry_claims.density_sentence("density", rows, None)
     assert said.startswith(
-        "**density rises with rank (within depths \u03c1 = +1.00, n = 8, exact p = 0.0035) and is "
+        "**density rises with rank over these 4 adapters (within depths \u03c1 = +1.00, n = 8, "
+        "exact p = 0.0035) and is "
         "not tested along depth (a line has 2 values along depth, 3 are needed).**"
     )
     assert "over the 4 adapters' means \u03c1 = +1.00, p = 0.083 (at best 0.083)" in said
@@ -418,7 +420,9 @@ def test_the_verdict_on_density_by_hand():
 
 def test_a_density_at_its_ceiling_tests_nothing(tmp_path, monkeypatch):
     full = grid({7: [1.0] * 4, 15: [1.0] * 4}).with_columns(low=1.0, high=1.0, base=0.5)
-    assert "That is its ceiling" in geometry_claims.density_sentence("density", full, None)
+    assert "it is at its ceiling everywhere" in geometry_claims.density_sentence(
+        "density", full, None
+    )
     nearly = full.with_columns(value=pl.Series([0.99, *[1.0] * 7]))
     assert "ceiling" not in geometry_claims.density_sentence("density", nearly, None)
     fill(tmp_path, A)

@@ -14,7 +14,7 @@ from lib.figures.axis import Axis
 from lib.figures.ground import Cuts
 from lib.metrics.paths import Departure, Slope
 from lib.store import read, sweep
-from lib.ui import paths_claims, paths_points, paths_slopes, paths_timing
+from lib.ui import paths_caption, paths_claims, paths_points, paths_slopes, paths_timing
 from lib.ui.paths_points import MEAN, PEAK, Asked
 from tests.test_points_pages import figures, insert, opened, text
 from tests.test_read import make
@@ -178,6 +178,17 @@ def test_a_delayed_path_and_one_that_rises_together(frames):
     assert "no order" in paths_claims.course(found[TWO], asked(), "corpus text")
     summary = paths_claims.summary(list(found.values()))
     assert summary == "Of two paths: delayed output in 1, no order seen in 1."
+
+
+def test_the_caption_gives_the_cuts_that_high_is_measured_by(frames):
+    some = list(traced(frames, Cuts(0.0125, 0.03, "one"), asked()).values())
+    said = paths_caption.caption(some, asked(), [], [], 4)
+    assert "here inner 0.0125 and outer 0.03 nats." in said
+    two = [some[0], some[1]._replace(cuts=Cuts(None, 0.5, "two"))]
+    said = paths_caption.caption(two, asked(), [], [], 4)
+    assert "here one inner 0.0125 and outer 0.03 nats, two outer 0.5 nats." in said
+    none = list(traced(frames, None, asked()).values())
+    assert "Dotted" not in paths_caption.caption(none, asked(), [], [], 4)
 
 
 def test_an_adapter_that_does_nothing_is_no_earlier_point(frames):

@@ -85,17 +85,20 @@ def density_sentence(name: str, rows: pl.DataFrame, fixed: float | None) -> str:
         fixed: k / latents where that fixes the measure, else None.
     """
     ranks, depths = trend(rows, "rank"), trend(rows, "layer")
-    parts = [f"**{name} {_both(ranks, depths)}.**", _alone(ranks, depths), _ends(rows)]
+    found = f"{name} {_both(ranks, depths)}"
     if fixed is not None:
-        parts.append(
-            f"By construction it is about k / latents = {100 * fixed:.2g} %, whatever was learned: it "
-            "can test no claim."
-        )
+        parts = [
+            f"**{name} can test no claim: by construction it is about k / latents = "
+            f"{100 * fixed:.2g} %, whatever was learned.** For what it is worth: {found}."
+        ]
     elif rows["value"].min() == 1:
-        parts.append(
-            "That is its ceiling: the text affords so few latents that all of them fire this often, so "
-            "it can test no claim here."
-        )
+        parts = [
+            f"**{name} can test no claim here: it is at its ceiling everywhere,** since the text "
+            "affords so few latents that all of them fire this often."
+        ]
+    else:
+        parts = [f"**{found}.**", _alone(ranks, depths)]
+    parts.append(_ends(rows))
     base = rows.group_by("layer").agg(pl.col("base").first()).drop_nulls().sort("layer")
     if len(base) >= 3 and base["base"].n_unique() > 1:
         of_base = spearman_exact(base["layer"].to_list(), base["base"].to_list())
@@ -105,11 +108,12 @@ def density_sentence(name: str, rows: pl.DataFrame, fixed: float | None) -> str:
     return " ".join(part for part in parts if part)
 
 
-def distance_sentence(name: str, rows: pl.DataFrame) -> str:
+def distance_sentence(name: str, rows: pl.DataFrame, unit: str = "") -> str:
     """Whether the distance from chance changes with rank, and what chance alone predicts.
 
     Args:
         rows: rank, layer, value (distance, more = nearer), null_half, bare, chance.
+        unit: of the bare value.
     """
     known = rows.drop_nulls("value")
     if known.is_empty():
@@ -123,13 +127,16 @@ def distance_sentence(name: str, rows: pl.DataFrame) -> str:
     return (
         f"**{name}: its distance from chance {_one(ranks)}.** {_alone(ranks)} Outside the 95 % of "
         f"chance at {len(outside)} of {len(known)} points. Over the ranks of a depth the bare value "
-        f"moves by at most {spread['bare'].max():.3g}, its chance level by {moved:.2g} %."
+        f"moves by at most {spread['bare'].max():.3g}{unit}, its chance level by {moved:.2g} %."
     ).replace("  ", " ")
 
 
 def _both(ranks: Trend, depths: Trend) -> str:
     if ranks.word == depths.word and ranks.within and depths.within:
-        said = " with either" if ranks.word == "shows no trend" else " with rank and depth"
+        said = (
+            " with either" if ranks.word == "shows no trend"
+            else f" with rank{_only(ranks)} and depth{_only(depths)}"
+        )  # fmt: skip
         return (
             f"{ranks.word}{said} (rank: {test(ranks.within)}; depth: {test(depths.within)}; mean "
             "correlation within the other)"
@@ -141,7 +148,14 @@ def _one(found: Trend) -> str:
     name = _WORDS[found.along]
     if found.within is None:
         return f"is not tested along {name} ({found.why})"
-    return f"{found.word} with {name} ({_WITHIN[found.along]} {test(found.within)})"
+    return f"{found.word} with {name}{_only(found)} ({_WITHIN[found.along]} {test(found.within)})"
+
+
+def _only(found: Trend) -> str:
+    """What a trend is said of where too few points are independent to say more."""
+    if found.word == "shows no trend" or found.means is None or found.means.p_min < LEVEL:
+        return ""
+    return f" over these {found.means.n} {_UNITS[found.along]}"
 
 
 def _alone(*trends: Trend) -> str:
@@ -153,7 +167,9 @@ def _alone(*trends: Trend) -> str:
     ]  # fmt: skip
     if not said:
         return ""
-    return f"Points of one adapter or depth are not independent: {'; '.join(said)}."
+    few = all(t.means is None or t.means.p_min >= LEVEL for t in trends)
+    more = ", so few that no order of them could decide" if few else ""
+    return f"Points of one adapter or depth are not independent: {'; '.join(said)}{more}."
 
 
 def _ends(rows: pl.DataFrame) -> str:

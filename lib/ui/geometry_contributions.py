@@ -69,13 +69,13 @@ def show(experiment_id: str, rank: int) -> None:
 
 
 def added_sentence(own: pl.DataFrame, rank: int) -> str:
-    """The largest contribution with its interval, every kind's median and its chance.
+    """The largest contribution with its interval, every kind's mean and its chance.
 
     Args:
         own: of ``lib.store.geometry.added`` at one rank.
     """
     top = own.sort("relative").row(-1, named=True)
-    kinds = own.group_by("kind", maintain_order=True).agg(pl.col("relative", "chance").median())
+    kinds = own.group_by("kind", maintain_order=True).agg(pl.col("relative", "chance").mean())
     listed = ", ".join(
         f"{row['kind']} {_percent(row['relative'])} ({_percent(row['chance'])})"
         for row in kinds.iter_rows(named=True)
@@ -85,7 +85,7 @@ def added_sentence(own: pl.DataFrame, rank: int) -> str:
     return (
         f"**At rank {rank} an adapted matrix adds {_number(least)} to {_percent(most)} of what it "
         f"gives without the adapter**, most in {top['kind']} of layer {top['layer']} "
-        f"({_percent(top['relative'])}, {_span(top, 'relative')}). Median by kind, in brackets what "
+        f"({_percent(top['relative'])}, {_span(top, 'relative')}). Mean by kind, in brackets what "
         f"a random update of equal norm adds: {listed}. {len(above)} of {len(own)} matrices add more "
         f"than that: their updates lie along what they read. n = {top['tokens']:,} held-out tokens."
     )

@@ -9,7 +9,7 @@ from lib.figures.geometry_ranks import Side, by_rank
 from lib.ui import cache, geometry_reads, tables
 from lib.ui.geometry_claims import CLAIM, density_sentence, distance_sentence
 from lib.ui.geometry_directions import suspect
-from lib.ui.geometry_words import AGAINST, SCORES, distance_words
+from lib.ui.geometry_words import AGAINST, SCORES, UNITS, distance_words
 
 DENSITIES = {
     "often": "firing on > 0.1 % of tokens",
@@ -146,7 +146,7 @@ def verdict(
     )
     return (
         f"- {corpus}, {density_sentence(f'density ({DENSITIES[density]})', dense, fixed)}\n"
-        f"- {corpus}, {distance_sentence(SCORES[score], far)}"
+        f"- {corpus}, {distance_sentence(SCORES[score], far, UNITS.get(score, ''))}"
     )
 
 

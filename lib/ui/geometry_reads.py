@@ -101,7 +101,7 @@ def source(experiment_id: str) -> str:
         f"Geometry: adapters of rank {ranks} at {run['places']} places; dictionaries of "
         f"{span(rows['latents'])} latents, {span(rows['train_tokens'])} training and "
         f"{span(rows['tokens'])} held-out tokens; pretrained dictionary {which}; "
-        f"part {run['part'][:12]}."
+        f"part {run['part'][:12]}. The last line is of the experiment itself, its rank and hook."
     )
 
 

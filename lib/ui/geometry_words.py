@@ -43,7 +43,7 @@ AGAINST = {
     "pretrained_seeds": "pretrained, two seeds",
     "base_activations": "deltas \u2013 base",
 }
-_UNITS = {"angle": "\u00b0"}
+UNITS = {"angle": "\u00b0"}
 RELATED = 5.0
 """Standard errors above the exact chance of random rows from which simulated chance is none."""
 
@@ -61,7 +61,7 @@ def distance_words(row: Mapping[str, Any]) -> str:
     Args:
         row: of ``lib.store.geometry.scores``.
     """
-    unit = _UNITS.get(str(row["score"]), "")
+    unit = UNITS.get(str(row["score"]), "")
     space = f", k = {row['k']}" if row["k"] is not None else ""
     null = row["null_half"]
     band = "not defined" if null is None else f"\u00b1{null:.2f} sd"

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 
 from lib.metrics.paths import crossing
-from lib.ui.paths_points import MEAN, PEAK, VARIED, Asked, Traced
+from lib.ui.paths_points import VARIED, Asked, Traced
 from lib.ui.paths_slopes import FULL
-from lib.ui.verdicts import listed, number
+from lib.ui.verdicts import number
 
 _FIRST = "from the first value"
 _ORDERS = {
@@ -123,55 +123,6 @@ def _equal(mixed: Mapping[str, Any], scales: pl.DataFrame, asked: Asked) -> str:
         f"{mixed['y']:.3g} mixed against {y:.3g}, {asked.label} {mixed['x']:.3g} against {x:.3g} "
         "(between points, no interval)."
     )
-
-
-ENOUGH = 20
-"""Draws below which a 95 % point is just the largest."""
-REMEDY = (
-    "Inner change and offset share in these lines are those of neutral text alone (in the figure, of "
-    "corpus and neutral text together). The offset share (one constant vector) stands for the readable "
-    "trace, which the Lens page reads and this path does not."
-)
-
-
-def caption(
-    found: Sequence[Traced],
-    asked: Asked,
-    lacking: Sequence[str],
-    unmarked: Sequence[str],
-    draws: int,
-) -> str:
-    """What bars, marks and slopes are, and who is missing.
-
-    Args:
-        lacking: names of experiments with a sweep but without this path.
-        unmarked: names of those drawn whose own adapter is a point of no path.
-        draws: fewest random adapters behind a cut.
-    """
-    layer = {PEAK: "at that layer, its choice not in it", MEAN: "mean of the layers' bounds"}
-    said = [
-        "Thin bars: 95 % over documents (inner: "
-        f"{layer.get(str(asked.layer), 'at this layer')}). Markers grow with the value; a ring is the "
-        "experiment itself."
-    ]
-    if any(t.cuts for t in found):
-        drawn = f"{draws} random adapter{'s' * (draws != 1)}{' (few: rough)' * (draws < ENOUGH)}"
-        said.append(f"Dotted: the reach of {drawn}, at least 0.005 inner and 0.02 nats outer.")
-    if any((t.points["value"] == 0).any() for t in found) and asked.path != "mixing":
-        said.append("Value 0 moves nothing and lies outside logarithmic axes.")
-    if asked.path == "checkpoint":
-        said.append(
-            "Checkpoints are of one longer training with its own schedule, not the experiment."
-        )
-    if asked.path == "scale":
-        said.append("Dashed: the small-change law from the smallest scale on.")
-    if asked.path == "mixing":
-        said.append(REMEDY)
-    if unmarked:
-        said.append(f"No point is the adapter of {listed(list(unmarked))} itself.")
-    if lacking:
-        said.append(f"Without this path: {listed(list(lacking))}.")
-    return " ".join(said)
 
 
 def _value(row: Mapping[str, Any], axis: str) -> str:

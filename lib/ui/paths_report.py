@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from lib.ui import cache, names, paths_claims, paths_points, paths_slopes, tables
+from lib.ui import cache, names, paths_caption, paths_claims, paths_points, paths_slopes, tables
 from lib.ui.paths_points import VARIED, Asked, Traced
 from lib.ui.texts import TEXTS
 
@@ -44,7 +44,7 @@ def say(
     have = set(outputs.filter(path=asked.path)["experiment_id"])
     lacking = [name for one, name in called.items() if one not in have]
     unmarked = [traced.name for traced in found if own[traced.id] is None]
-    st.caption(paths_claims.caption(found, asked, lacking, unmarked, draws))
+    st.caption(paths_caption.caption(found, asked, lacking, unmarked, draws))
 
 
 def _remedy(
@@ -69,15 +69,20 @@ def show(found: Sequence[Traced], asked: Asked) -> None:
     """Every point; and the slopes of a scale path."""
     rows = pl.concat([t.points.with_columns(name=pl.lit(t.name)) for t in found])
     if asked.path != "scale":
-        tables.show(rows, _columns(asked), name=f"paths-{asked.path}")
+        tables.show(rows, _columns(asked), name=f"paths-{asked.path}", helps=_HELPS)
         return
     one, two = st.tabs(["Points", "Slopes against the law"])
     with one:
-        tables.show(rows, _columns(asked), name=f"paths-{asked.path}")
+        tables.show(rows, _columns(asked), name=f"paths-{asked.path}", helps=_HELPS)
     with two:
         tables.show(paths_slopes.table(found, asked), SLOPES, name="paths-slopes")
 
 
+_HELPS = {
+    "course": "early: the output was high at every smaller value of this path too; internal first: the "
+    "inner was high where the output was still low; delayed: the output was low before",
+    "offset_share": "of the inner change that is one constant vector",
+}
 _TRAINED_ON_CORPUS = ("rank", "checkpoint")
 """Whose training loss is of this adapter and of the corpus alone."""
 
