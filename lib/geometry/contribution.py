@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lib.corpora import Document
-from lib.geometry.deltas import TokenBatch, token_batches
+from lib.geometry.deltas import TokenBatch, forward, token_batches
 from lib.geometry.factors import layer_of
 from lib.models import LoadedModel, ModelError
 
@@ -105,7 +105,7 @@ def contributions(
     modules = adapted(loaded, layers)
     for batch in token_batches(loaded, documents, window=window, drop_first=drop_first):
         with listening(modules, batch) as heard:
-            loaded.causal_lm.model(batch.ids, attention_mask=batch.mask, use_cache=False)
+            forward(loaded, batch)
         yield ContributionBatch(batch.documents, {name: one.added for name, one in heard.items()})
 
 

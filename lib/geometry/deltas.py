@@ -76,6 +76,11 @@ def token_batches(
         yield TokenBatch(ids.to(device), mask.to(device), keep.to(device), found)
 
 
+def forward(loaded: LoadedModel, batch: TokenBatch) -> None:
+    """One pass without the output head; hooks see what they want of it."""
+    loaded.causal_lm.model(batch.ids, attention_mask=batch.mask, use_cache=False)
+
+
 @torch.no_grad()
 def stream(
     loaded: LoadedModel,
@@ -181,7 +186,7 @@ def record(
 def _run(
     loaded: LoadedModel, batch: TokenBatch, recorders: dict[str, Recorder]
 ) -> dict[Place, Float[Tensor, "tokens d"]]:
-    loaded.causal_lm.model(batch.ids, attention_mask=batch.mask, use_cache=False)
+    forward(loaded, batch)
     seen: dict[Place, Tensor] = {}
     for hook, recorder in recorders.items():
         for layer, x in recorder.seen.items():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lib.activations import Recorder
 from lib.corpora import Document
 from lib.geometry.contribution import Contribution, adapted, listening
-from lib.geometry.deltas import TokenBatch, token_batches
+from lib.geometry.deltas import TokenBatch, forward, token_batches
 from lib.geometry.factors import layer_of
 from lib.metrics.intervals import Interval, bootstrap, sums_by_group
 from lib.models import LoadedModel
@@ -84,12 +84,12 @@ def measure(
     with Recorder(loaded, list(range(loaded.n_layers)), "residual") as recorder:
         for batch in token_batches(loaded, documents, window=window, drop_first=drop_first):
             with loaded.as_base():
-                _run(loaded, batch)
+                forward(loaded, batch)
             base, recorder.seen = recorder.seen, {}
             if straight is None:
                 straight = writes_straight(loaded, batch)
             with listening(modules, batch) as heard:
-                _run(loaded, batch)
+                forward(loaded, batch)
             groups.append(batch.documents.cpu())
             matrices.append(_squares([part for one in heard.values() for part in one]))
             if straight:
@@ -130,15 +130,11 @@ def writes_straight(loaded: LoadedModel, batch: TokenBatch) -> bool:
     if not set(WRITERS) <= set(named):
         return False
     with _outputs([block, *(named[name] for name in WRITERS)]) as found:
-        _run(loaded, batch)
+        forward(loaded, batch)
     (before, after), *writers = found
     changed = after - before
     rest = changed - sum(output for _, output in writers)
     return float(rest.norm()) < _SUM * float(changed.norm())
-
-
-def _run(loaded: LoadedModel, batch: TokenBatch) -> None:
-    loaded.causal_lm.model(batch.ids, attention_mask=batch.mask, use_cache=False)
 
 
 @contextmanager
